@@ -1,0 +1,206 @@
+"""The one thread loop of the library: start, serve a mailbox, stop."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from queue import Empty, SimpleQueue
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Union
+
+from ._address import Address
+from ._callbacks import local
+from ._exceptions import InvalidTypeError, StateError
+from ._mailbox import STOP, BoundedMailbox, Fence
+
+if TYPE_CHECKING:
+    from ._loop_thread import LoopThread
+
+__all__ = ["Agent", "default_name"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+_numbers: Dict[str, Any] = {}
+_numbers_lock = threading.Lock()
+
+
+def default_name(stem: str) -> str:
+    """Give ``stem-1``, ``stem-2``, …: a name no other agent was given by default."""
+    with _numbers_lock:  # making the counter and using it must be one step
+        return f"{stem}-{next(_numbers.setdefault(stem, itertools.count(1)))}"
+
+
+class Agent(threading.Thread):
+    """A thread with a mailbox. Base of `Producer` and `ResultListener`; not for direct use.
+
+    Parameters
+    ----------
+    name : str, optional
+        Unique in a dispatcher; ``ClassName-N`` if not given.
+    site : int or str, optional
+        The device-under-test position this agent belongs to.
+    capacity : int, optional
+        How much may wait in the mailbox; unbounded (with a warning at a high-water mark) if not
+        given.
+    overflow : {"reject", "drop_oldest", "latest"}
+        Who gives way when a bounded mailbox is full.
+
+    Notes
+    -----
+    Everything private is prefixed ``_ate_``: a subclass may use any other attribute. Hooks run on
+    the agent's own thread, one at a time.
+    """
+
+    _ate_address: Address
+
+    def __init__(
+        self,
+        *,
+        name: Optional[str] = None,
+        site: Union[int, str, None] = None,
+        capacity: Optional[int] = None,
+        overflow: str = "reject",
+    ) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise InvalidTypeError(f"an agent's name must be a non-empty string, not {name!r}")
+        if isinstance(site, bool) or not isinstance(site, (int, str, type(None))):
+            raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
+        super().__init__(name=name or default_name(type(self).__name__), daemon=True)
+        self._ate_mailbox: Any
+        if capacity is None:
+            self._ate_mailbox = SimpleQueue()
+            deliver = self._ate_mailbox.put
+        else:
+            self._ate_mailbox = BoundedMailbox(
+                capacity, overflow, self._ate_waits, self._ate_dropped
+            )
+            deliver = self._ate_mailbox.deliver
+        self._ate_address = Address(self.name, site, deliver, self._ate_mailbox.put)
+        self._ate_lock = threading.Lock()
+        self._ate_homes: Dict[Any, int] = {}
+        self._ate_gone = False
+        self._ate_failure: Optional[BaseException] = None
+        self._ate_loop: Optional[LoopThread] = None
+
+    # ---- for users ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread; once in an agent's life.
+
+        Raises
+        ------
+        StateError
+            It was started before.
+        """
+        if self.ident is not None:
+            raise StateError(f"{self.name!r} was started before: a thread starts once, make a new one")
+        super().start()
+
+    def stop(self) -> None:
+        """Let the agent end after everything already in its mailbox. Returns at once."""
+        self._ate_address.control(STOP)
+
+    def on_start(self) -> Any:
+        """Prepare (open the instrument, the file). On the agent's own thread, before any work."""
+
+    def on_stop(self) -> Any:
+        """Tidy up. On the agent's own thread, its last hook, if `on_start` did not raise."""
+
+    # ---- the thread --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve the mailbox until told to stop. Not to be called or overridden."""
+        local.role = self
+        self._ate_address.started = True
+        try:
+            self._ate_call(self.on_start)
+            try:
+                self._ate_serve()
+            finally:
+                self._ate_call(self.on_stop)
+        except BaseException as error:
+            self._ate_failure = error
+            logger.error("agent %r failed and leaves", self.name, exc_info=error)
+        self._ate_leave()
+
+    def _ate_serve(self) -> None:
+        raise NotImplementedError  # each kind of agent has its own loop
+
+    def _ate_call(self, hook: Callable[..., Any], *args: Any) -> Any:
+        """Call a hook; if it is a coroutine function, see it through on the agent's loop thread."""
+        result = hook(*args)
+        return self._ate_await(result) if type(result) is CoroutineType else result
+
+    def _ate_await(self, coroutine: Any) -> Any:
+        return self._ate_loop_thread().run(coroutine)
+
+    def _ate_loop_thread(self) -> LoopThread:
+        """Give the agent's event loop, made when the first hook needs it (on its own thread)."""
+        if self._ate_loop is None:
+            from ._loop_thread import LoopThread
+
+            self._ate_loop = LoopThread(self)
+        return self._ate_loop
+
+    def _ate_leave(self) -> None:
+        """Answer whoever still waits, and tell the dispatchers. The thread's last act."""
+        if self._ate_loop is not None:
+            self._ate_loop.close()
+        # The flag before the look into the mailbox: who puts after that look sees the flag, or has
+        # a dispatcher that gets the message below and looks once more.
+        self._ate_gone = True
+        self._ate_refuse_mailbox()
+        with self._ate_lock:  # a dispatcher is added under the lock, and then reads the flag
+            homes = tuple(self._ate_homes)
+        for home in homes:
+            home.agent_left(self)
+
+    def _ate_refuse_mailbox(self) -> None:
+        """Refuse what is left in the mailbox; only once the thread has ended its loop."""
+        while True:
+            try:
+                message = self._ate_mailbox.get_nowait()
+            except Empty:
+                return
+            if isinstance(message, Fence):
+                message.passed()
+            elif message is not STOP:
+                self._ate_refuse(message, f"{self.name!r} {self._ate_why_gone()}")
+
+    def _ate_why_gone(self) -> str:
+        return "has stopped" if self._ate_failure is None else f"failed: {self._ate_failure!r}"
+
+    # ---- what each kind of agent does with its messages ---------------------------------------
+
+    def _ate_waits(self, message: Any) -> bool:
+        """Tell whether a message in a bounded mailbox still is to be handled."""
+        return True
+
+    def _ate_dropped(self, message: Any, reason: str) -> None:
+        """A bounded mailbox let a message go."""
+        self._ate_refuse(message, reason)
+
+    def _ate_refuse(self, message: Any, reason: str) -> None:
+        """A message will never be handled."""
+
+    # ---- membership (any thread) ---------------------------------------------------------------
+
+    def _ate_join(self, home: Any) -> None:
+        """Note one registration with a dispatcher."""
+        with self._ate_lock:
+            self._ate_homes[home] = self._ate_homes.get(home, 0) + 1
+
+    def _ate_part(self, home: Any, times: Optional[int] = 1) -> int:
+        """Take registrations with a dispatcher back (all for None); give how many are left."""
+        with self._ate_lock:
+            left = 0 if times is None else self._ate_homes.get(home, 0) - times
+            if left > 0:
+                self._ate_homes[home] = left
+            else:
+                self._ate_homes.pop(home, None)
+            return max(left, 0)
+
+    def _ate_dispatchers(self) -> Tuple[Any, ...]:
+        with self._ate_lock:
+            return tuple(self._ate_homes)

@@ -1,0 +1,96 @@
+"""The one thread of a dispatcher on which the users' callbacks run.
+
+Observers, done-callbacks, the completion of futures and ``on_cancel`` functions run here, in the
+order in which the dispatcher's thread posted them, so that none of them can hold up a message.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from queue import Empty, SimpleQueue
+from typing import Any, Callable
+
+__all__ = ["Callbacks", "local"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+local = threading.local()
+"""``local.role`` names the library thread one is on; unset on a thread of the user's."""
+
+
+class Callbacks:
+    """A thread made when the first callback is registered, ended with its dispatcher.
+
+    `post` is one ``SimpleQueue.put`` and may be called from any thread. A callback that raises is
+    logged and changes nothing.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._ended = False
+        self.thread: Any = None
+
+    def start(self) -> None:
+        """Make sure that the thread runs. Called where a callback is registered, on any thread."""
+        if self.thread is None and not self._ended:
+            with self._lock:  # two threads may register their first callback at once
+                if self.thread is None and not self._ended:
+                    thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    thread.start()
+                    self.thread = thread
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have ``function(*args)`` called on the callback thread; here, if that has ended."""
+        self._queue.put((function, args))
+        # Put before reading the flag, while the thread sets it before its last look into the queue:
+        # one of the two sees the message (both go through the queue's own lock).
+        if self._ended:
+            self._drain()
+
+    def end(self) -> None:
+        """Let the thread end once everything posted so far has been called."""
+        with self._lock:
+            if self.thread is None:
+                self._ended = True
+            self._queue.put(None)
+        if self._ended:
+            self._drain()
+
+    def idle(self) -> bool:
+        """Whether the thread was never needed or has ended."""
+        return self.thread is None or not self.thread.is_alive()
+
+    def abandon(self) -> None:
+        """Forget the thread; for the child of a fork, where it does not exist."""
+        self._queue, self._lock, self._ended = SimpleQueue(), threading.Lock(), True
+        self.thread = None
+
+    def _run(self) -> None:
+        local.role = self
+        while True:
+            call = self._queue.get()
+            if call is None:
+                break
+            _guarded(*call)
+            del call
+        self._ended = True
+        self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                call = self._queue.get_nowait()
+            except Empty:
+                return
+            if call is not None:
+                _guarded(*call)
+
+
+def _guarded(function: Callable[..., Any], args: Any) -> None:
+    try:
+        function(*args)
+    except BaseException:  # whatever it is, the other callbacks still have to run
+        logger.exception("a callback raised: %r", function)

@@ -1,0 +1,101 @@
+"""The open requests, found again at their deadlines.
+
+Requests of one TTL fall due in the order they were sent, so each distinct TTL has one line of its
+own and only the heads of the lines go into a heap: adding and removing a request costs a dict
+operation, whatever their number, and thousands of distinct TTLs stay cheap. An ended request leaves
+at once, so nothing of it is kept until its TTL has passed.
+
+No thread, no clock: the dispatcher's thread alone calls this, and hands in `now`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from math import inf
+from typing import Any, Dict, Iterator, List, Tuple
+
+__all__ = ["Deadlines"]
+
+
+class _Line:
+    """Open requests of one TTL, each deadline at or after the one before it."""
+
+    __slots__ = ("latest", "requests")
+
+    def __init__(self, request: Any) -> None:
+        self.requests: Dict[Any, None] = {request: None}
+        self.latest: float = request.deadline
+
+
+class Deadlines:
+    """Open requests by deadline.
+
+    A request has `ttl` (milliseconds, the key of its line) and `deadline` (seconds).
+    """
+
+    def __init__(self) -> None:
+        self._lines: Dict[float, _Line] = {}
+        self._strays: Dict[Any, _Line] = {}
+        self._heads: List[Tuple[float, int, _Line]] = []
+        self._serial = 0
+        self.wake = inf
+        """No open request falls due before this. It may be early, never late."""
+
+    def add(self, request: Any) -> None:
+        """Take up an open request; one without a deadline (infinite) is kept, never scheduled."""
+        line = self._lines.get(request.ttl)
+        if line is None:
+            line = self._lines[request.ttl] = _Line(request)
+            self._schedule(request.deadline, line)
+        elif request.deadline >= line.latest:
+            line.latest = request.deadline
+            line.requests[request] = None
+        else:
+            # Two threads stamped in one order and were heard in the other: a line of its own.
+            line = self._strays[request] = _Line(request)
+            self._schedule(request.deadline, line)
+
+    def remove(self, request: Any) -> None:
+        """Let go of an ended request."""
+        line = self._lines.get(request.ttl)
+        if line is not None and request in line.requests:
+            del line.requests[request]
+            if line.requests:
+                return
+            del self._lines[request.ttl]
+        else:
+            self._strays.pop(request).requests.clear()
+        if len(self._heads) > 2 * (len(self._lines) + len(self._strays)) + 16:
+            self._heads = [head for head in self._heads if head[2].requests]
+            heapq.heapify(self._heads)
+            self.wake = self._heads[0][0] if self._heads else inf
+
+    def due(self, now: float) -> List[Any]:
+        """Give the requests whose deadline has passed, earliest first. They stay until removed."""
+        late: List[Any] = []
+        heads = self._heads
+        while heads and heads[0][0] < now:
+            line = heapq.heappop(heads)[2]
+            for request in line.requests:
+                if request.deadline >= now:
+                    self._schedule(request.deadline, line)
+                    break
+                late.append(request)
+        self.wake = heads[0][0] if heads else inf
+        late.sort(key=lambda request: request.deadline)  # type: ignore[no-any-return]
+        return late
+
+    def __iter__(self) -> Iterator[Any]:
+        """All open requests."""
+        for line in (*self._lines.values(), *self._strays.values()):
+            yield from tuple(line.requests)
+
+    def __len__(self) -> int:
+        return sum(len(line.requests) for line in self._lines.values()) + len(self._strays)
+
+    def _schedule(self, deadline: float, line: _Line) -> None:
+        if deadline < inf:
+            self._serial += 1
+            heapq.heappush(self._heads, (deadline, self._serial, line))
+            if deadline < self.wake:
+                self.wake = deadline

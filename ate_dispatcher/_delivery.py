@@ -1,0 +1,70 @@
+"""Knowing that every listener has finished: the barrier behind ``wait(delivered=True)`` and ``flush``."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Dict, Iterable, Tuple
+
+from ._mailbox import Fence
+from ._outcomes import RequestStatus
+
+__all__ = ["Barrier"]
+
+
+class Barrier:
+    """A message to the dispatcher's thread, which lets a fence through every listener's mailbox.
+
+    Mailboxes are in order, so a fence that has passed proves that all before it was processed, or
+    raised, or was dropped. Parts of it are told from many threads; the lock makes removing a name
+    and finding the set empty one step. No user code runs under it.
+
+    Parameters
+    ----------
+    after_requests : bool
+        Whether the requests that are open when the dispatcher gets this must end first.
+    """
+
+    __slots__ = ("_done", "_lock", "_pending", "after_requests", "requests")
+
+    def __init__(self, after_requests: bool = False) -> None:
+        self.after_requests = after_requests
+        self.requests: Tuple[Any, ...] = ()
+        self._pending: Dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def send(self, addresses: Iterable[Any]) -> None:
+        """Put the fences: on the dispatcher's thread, or on any once that has ended."""
+        targets = tuple(addresses)
+        with self._lock:
+            self._pending = dict.fromkeys(address.name for address in targets)
+        for address in targets:
+            address.control(Fence(self._passer(address.name)))
+        if not targets:
+            self._done.release()
+
+    def _passer(self, name: str) -> Callable[[], None]:
+        def passed() -> None:
+            with self._lock:
+                del self._pending[name]
+                last = not self._pending
+            if last:
+                self._done.release()
+
+        return passed
+
+    @property
+    def done(self) -> Any:
+        """A lock that is released once, when the last fence has passed."""
+        return self._done
+
+    def laggards(self) -> Tuple[str, ...]:
+        """Name who is behind: producers of requests still open, else listeners. Any thread."""
+        names: Dict[str, None] = {}
+        for request in self.requests:
+            if request.status is RequestStatus.OPEN:
+                names.update(dict.fromkeys(request.laggards()))
+        with self._lock:
+            names.update(self._pending)
+        return tuple(names)

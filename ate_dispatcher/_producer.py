@@ -1,0 +1,245 @@
+"""Producers: the agents that do the work of a request."""
+
+from __future__ import annotations
+
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Callable, Optional
+
+from ._agent import Agent
+from ._exceptions import InvalidTypeError, WorkCalledOffError
+from ._mailbox import STOP
+from ._outcomes import CopiedOutcome, Failure, Outcome, OutcomeStatus, Partial, StreamEnd
+from ._request import Request, working_for
+
+__all__ = ["FunctionProducer", "Producer"]
+
+_DEFERRED = frozenset((AsyncGeneratorType, CoroutineType, GeneratorType))
+
+
+class Producer(Agent):
+    """Subclass it and implement `produce_dispatcher_output`.
+
+    A thread: an instrument opened in `on_start` and used in the hook never crosses threads.
+
+    Parameters
+    ----------
+    name, site, capacity, overflow
+        See `Agent`; all keyword-only and optional.
+    """
+
+    def produce_dispatcher_output(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+        """Do the work of one request. Runs on the producer's own thread.
+
+        Parameters
+        ----------
+        topic : str
+            The topic of the request.
+        *args, **kwargs
+            What ``send_request`` was given, untouched.
+
+        Returns
+        -------
+        object
+            The answer. A generator relays each value it yields as it comes, and its return value
+            at the end; a coroutine function runs on an event loop that the producer owns.
+        """
+        raise NotImplementedError(
+            f"{type(self).__qualname__} has not implemented produce_dispatcher_output"
+        )
+
+    def _ate_check_hooks(self) -> None:
+        hook = self.produce_dispatcher_output
+        if getattr(hook, "__func__", None) is Producer.produce_dispatcher_output:
+            raise InvalidTypeError(
+                f"{type(self).__qualname__} must implement "
+                "produce_dispatcher_output(self, topic, *args, **kwargs)"
+            )
+
+    def _ate_serve(self) -> None:
+        # The hot loop of the producing side: one look at the type, the clock twice, one claim.
+        address = self._ate_address
+        get = self._ate_mailbox.get
+        hook = self.produce_dispatcher_output
+        working_for.set(address)
+        while True:
+            request = get()
+            if type(request) is not Request:
+                if request is STOP:
+                    return
+                request.passed()
+                continue
+            home = request._home
+            now = home.clock()
+            if not request.claim(address, now):
+                continue
+            address.running = request
+            outcome: Outcome
+            crash: Optional[BaseException] = None
+            try:
+                if request._options is not None:
+                    value = self._ate_with_copies(hook, request)
+                elif request._kwargs is not None:
+                    value = hook(request.topic, *request.args, **request._kwargs)
+                else:
+                    value = hook(request.topic, *request.args)
+                if type(value) in _DEFERRED:
+                    outcome = self._ate_see_through(request, value, now)
+                else:
+                    ended = home.clock()
+                    outcome = Outcome(request, address, value, now, ended)
+                    if request._options is not None:
+                        outcome = self._ate_copy_of(outcome)
+            except BaseException as error:
+                outcome = self._ate_error(request, error, now)
+                if not isinstance(error, Exception):
+                    crash = error
+            address.running = None
+            home.put(outcome)
+            # Nothing of an ended request is kept while waiting for the next.
+            request = value = outcome = None  # type: ignore[assignment]
+            if crash is not None:
+                raise crash
+
+    def _ate_with_copies(self, hook: Callable[..., Any], request: Request) -> Any:
+        args, kwargs = request.args, request._kwargs or {}
+        options = request._options
+        if options.copy is not None:
+            args = tuple(options.copy_value(argument) for argument in args)
+            kwargs = {name: options.copy_value(argument) for name, argument in kwargs.items()}
+        return hook(request.topic, *args, **kwargs)
+
+    def _ate_copy_of(self, outcome: Outcome) -> Outcome:
+        """Give an answer under ``copy=`` a value that the producer no longer holds."""
+        request, options = outcome._request, outcome._options
+        if options.copy is None:
+            return outcome
+        value = self._ate_copy_result(request, outcome.value)
+        return CopiedOutcome(
+            request, outcome._address, value, outcome.started, outcome.ended
+        )
+
+    def _ate_copy_result(self, request: Request, value: Any) -> Any:
+        if request._options is None:
+            return value
+        try:
+            return request._options.copy_value(value)
+        except Exception as error:
+            raise InvalidTypeError(
+                f"the result of {self.name!r} cannot be copied (copy={request._options.copy!r}): "
+                f"{value!r}"
+            ) from error
+
+    # ---- streams and coroutines -----------------------------------------------------------------
+
+    def _ate_see_through(self, request: Request, work: Any, started: float) -> Outcome:
+        """See a generator, coroutine or asynchronous generator through to its final outcome."""
+        home = request._home
+        if type(work) is CoroutineType:
+            value = self._ate_await_work(request, work)
+            value = self._ate_copy_result(request, value)
+            kind = Outcome if request._options is None else CopiedOutcome
+            return kind(request, self._ate_address, value, started, home.clock())
+        if type(work) is GeneratorType:
+            value = self._ate_relay(request, work.__next__, work.close, started)
+        else:
+            value = self._ate_relay_async(request, work, started)
+        return StreamEnd(request, self._ate_address, value, started, home.clock())
+
+    def _ate_await_work(self, request: Request, coroutine: Any) -> Any:
+        loop = self._ate_loop_thread()
+        call_offs = []
+
+        def calling_off(cancel: Callable[[], None]) -> None:
+            call_offs.append(cancel)
+            if not request._waiter().add(cancel):
+                cancel()
+
+        try:
+            return loop.run(coroutine, calling_off)
+        finally:
+            for cancel in call_offs:
+                request._waiter().discard(cancel)
+
+    def _ate_relay(
+        self,
+        request: Request,
+        step: Callable[[], Any],
+        close: Callable[[], Any],
+        started: float,
+    ) -> Any:
+        """Post each value as it comes; close the generator when it is no longer wanted.
+
+        Runs on the thread that runs the generator, so closing it needs no luck.
+        """
+        home = request._home
+        try:
+            while True:
+                value = self._ate_copy_result(request, step())
+                now = home.clock()
+                home.put(Partial(request, self._ate_address, value, started, now))
+                request.check()
+        except StopIteration as end:
+            return end.value
+        finally:
+            close()
+
+    def _ate_relay_async(self, request: Request, generator: Any, started: float) -> Any:
+        def step() -> Any:
+            try:
+                return self._ate_await_work(request, _anext(generator))
+            except StopAsyncIteration:
+                raise StopIteration(None) from None
+
+        def close() -> None:
+            self._ate_await(generator.aclose())
+
+        return self._ate_relay(request, step, close, started)
+
+    # ---- what goes wrong --------------------------------------------------------------------------
+
+    def _ate_error(self, request: Request, error: BaseException, started: float) -> Failure:
+        ended = request._home.clock()
+        reason = f"{type(error).__name__}: {error}"
+        traceback = error.__traceback__
+        if traceback is not None:
+            # Our own frame says nothing to the user, and would keep this loop's locals alive.
+            error.__traceback__ = traceback.tb_next
+            if traceback.tb_next is None and isinstance(error, TypeError):
+                reason = f"{self._ate_signature()} cannot be called with what was sent: {error}"
+        status = OutcomeStatus.ERROR
+        if isinstance(error, WorkCalledOffError) and request.cancelled:
+            status = OutcomeStatus.CANCELLED
+        return Failure(request, self._ate_address, status, reason, started, ended, error)
+
+    def _ate_signature(self) -> str:
+        from inspect import signature  # a large module, needed only to word this mistake
+
+        hook = self.produce_dispatcher_output
+        return f"{getattr(hook, '__qualname__', hook)}{signature(hook)}"
+
+    def _ate_waits(self, message: Any) -> bool:
+        return self._ate_address not in message._rows and not message.cancelled
+
+    def _ate_refuse(self, message: Any, reason: str) -> None:
+        with self._ate_lock:  # two dispatchers may drop at once, and `+=` is two steps
+            self._ate_address.dropped += 1
+        message._refuse(self._ate_address, reason)
+
+
+async def _anext(generator: Any) -> Any:
+    return await generator.__anext__()
+
+
+class FunctionProducer(Producer):
+    """A producer made of a plain function ``function(topic, *args, **kwargs)``."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        if not callable(function):
+            raise InvalidTypeError(f"a producer function must be callable, not {function!r}")
+        super().__init__(**options)
+        self._ate_function = function
+
+    @property
+    def produce_dispatcher_output(self) -> Callable[..., Any]:  # type: ignore[override]
+        """The function itself."""
+        return self._ate_function

@@ -1,0 +1,585 @@
+"""The handle of one scatter, for the caller and for the producers that work on it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextvars import ContextVar
+from math import inf
+from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
+from time import monotonic
+from types import MappingProxyType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Callable,
+    Dict,
+    Generator,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+)
+
+from ._callbacks import Callbacks, local
+from ._delivery import Barrier
+from ._exceptions import (
+    DeadlockError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    NoCurrentRequestError,
+    StateError,
+    WaitTimeoutError,
+    WorkCalledOffError,
+    WorkExpiredError,
+)
+from ._ledger import OPEN, Ledger
+from ._outcomes import Failure, Outcome, OutcomeStatus
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Request", "ReturnAddress", "current_request", "working_for"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+_NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+_READER_BOUND = 10_000
+
+working_for: ContextVar[Any] = ContextVar("ate_dispatcher_working_for")
+"""The address (or stand-in) whose ``running`` is the current request of this context."""
+
+
+def current_request() -> Request:
+    """Give the request that the calling producer hook is working on.
+
+    It has ``remaining()``, ``cancelled``, ``check()``, ``sleep(seconds)`` and ``on_cancel(fn)`` for
+    work that should notice its deadline, beside the topic, the tags and ``cancel()``.
+
+    Raises
+    ------
+    NoCurrentRequestError
+        The caller is not inside a producer's hook.
+    """
+    worker = working_for.get(None)
+    request: Optional[Request] = None if worker is None else worker.running
+    if request is None:
+        raise NoCurrentRequestError("current_request() works only inside a producer's hook")
+    return request
+
+
+class ReturnAddress:
+    """What a request and its outcomes need of their dispatcher (EIP: Return Address).
+
+    `put` is the dispatcher's mailbox. `gone` is set once, by the dispatcher's thread, before its
+    last look into the mailbox; `post` puts first and reads the flag after, so that one of the two
+    sees every message (the mailbox's own lock orders them).
+    """
+
+    __slots__ = (
+        "agent_left",
+        "callbacks",
+        "clock",
+        "gone",
+        "listener_raised",
+        "put",
+        "refuse",
+    )
+
+    def __init__(self, put: Any, clock: Callable[[], float], callbacks: Callbacks) -> None:
+        self.put = put
+        self.clock = clock
+        self.callbacks = callbacks
+        self.gone = False
+        self.refuse: Callable[[], None] = lambda: None
+        self.agent_left: Callable[[Any], None] = lambda agent: None
+        self.listener_raised: Callable[[Any, Any, BaseException], None] = lambda *_: None
+
+    def post(self, message: Any) -> None:
+        """Put a message from any thread; a dispatcher that has ended refuses it at once."""
+        self.put(message)
+        if self.gone:
+            self.refuse()
+
+
+class Waiter:
+    """Who is to be told that a request has ended. Made only when somebody waits.
+
+    The lock orders a registration against the end; user code never runs under it.
+    """
+
+    __slots__ = ("_lock", "_tell")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tell: Optional[List[Callable[[], Any]]] = []
+
+    def add(self, tell: Callable[[], Any]) -> bool:
+        """Have `tell` called at the end, on the dispatcher's thread; False if it has passed."""
+        with self._lock:
+            if self._tell is None:
+                return False
+            self._tell.append(tell)
+            return True
+
+    def discard(self, tell: Callable[[], Any]) -> None:
+        """Forget a registration, so that a wait that timed out leaves nothing behind."""
+        with self._lock:
+            if self._tell is not None and tell in self._tell:
+                self._tell.remove(tell)
+
+    def finish(self) -> None:
+        """Tell everybody, once."""
+        with self._lock:
+            told, self._tell = self._tell, None
+        for tell in told or ():
+            tell()
+
+
+_ENDED: Any = Waiter()
+_ENDED.finish()
+
+_END = "end"
+"""Key beside the addresses in a request's rows under which its waiter is contested: who waits
+inserts a `Waiter`, who ends it inserts `_ENDED`, and one ``dict.setdefault`` decides who was first."""
+
+
+class Attach:
+    """Ask the dispatcher's thread to let a reader follow a request."""
+
+    __slots__ = ("reader", "request")
+
+    def __init__(self, request: Request, reader: Any) -> None:
+        self.request = request
+        self.reader = reader
+
+
+class Cancel:
+    """Ask the dispatcher's thread to end a request."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+class Probe:
+    """Ask the dispatcher's thread to call `answer` once all sent before it is scattered."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: Callable[[], None]) -> None:
+        self.answer = answer
+
+
+class Request(Ledger):
+    """What ``send_request`` returns.
+
+    Every method may be called from any thread. Times are seconds, of the monotonic clock.
+
+    Attributes
+    ----------
+    status : RequestStatus
+    topic : str
+    args : tuple
+    ttl : float
+        Milliseconds; `math.inf` for no deadline.
+    sent, deadline : float
+        When ``send_request`` was called, and that plus the TTL.
+    """
+
+    __slots__ = ("__weakref__", "_barrier", "_home", "_kwargs", "args")
+
+    def __init__(
+        self,
+        home: ReturnAddress,
+        topic: str,
+        args: Tuple[Any, ...],
+        kwargs: Optional[Dict[str, Any]],
+        ttl: float,
+        options: Any,
+    ) -> None:
+        super().__init__(topic, ttl, home.clock(), options)
+        self._home = home
+        self.args = args
+        self._kwargs = kwargs
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The keyword arguments given to ``send_request``."""
+        return self._kwargs or _NO_KWARGS
+
+    # ---- waiting -----------------------------------------------------------------------------
+
+    def wait(self, timeout: Optional[float] = None, *, delivered: bool = False) -> bool:
+        """Wait for the end.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; for ever if not given (a deadline ends the request anyhow).
+        delivered : bool
+            Wait on until every listener has finished with every event accepted so far.
+
+        Returns
+        -------
+        bool
+            False if the time ran out, which changes nothing; ``laggards()`` then says who is behind.
+
+        Raises
+        ------
+        DeadlockError
+            The calling thread is one of the library's and would wait for itself.
+        """
+        limit = limit_of(timeout)
+        self._seen_soon()
+        self._guard_wait(delivered)
+        if not self._wait_end(limit):
+            return False
+        if not delivered:
+            return True
+        self._barrier = Barrier()
+        self._home.post(self._barrier)
+        return acquire(self._barrier.done, limit)
+
+    def gather(self, timeout: Optional[float] = None) -> Request:
+        """Wait for the end and give this request itself, ended.
+
+        Raises
+        ------
+        WaitTimeoutError
+            After `timeout` seconds it was still open; it goes on.
+        """
+        if not self.wait(timeout):
+            raise WaitTimeoutError(f"{self!r} was still open after {timeout} s")
+        return self
+
+    def laggards(self) -> Tuple[str, ...]:
+        """Name who has not finished: producers of an open request, or else the listeners that the
+        last ``wait(delivered=True)`` still waits for."""
+        if self.status is OPEN:
+            done = {outcome._address for outcome in self._final()}
+            return tuple(a.name for a in self._roster if a not in done)
+        barrier: Optional[Barrier] = getattr(self, "_barrier", None)
+        return () if barrier is None else barrier.laggards()
+
+    def _wait_end(self, limit: Optional[float]) -> bool:
+        if self.status is not OPEN:
+            return True
+        lock = threading.Lock()
+        lock.acquire()
+        waiter = self._waiter()
+        if not waiter.add(lock.release):
+            return True
+        try:
+            if acquire(lock, limit):
+                return True
+        finally:
+            waiter.discard(lock.release)
+        return self.status is not OPEN
+
+    def _waiter(self) -> Waiter:
+        waiter: Waiter = self._rows.get(_END) or self._rows.setdefault(_END, Waiter())
+        return waiter
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for the end."""
+        return _END in self._rows
+
+    def _told(self) -> None:
+        """Release whoever waits; the dispatcher's thread, once, after the status is final."""
+        waiter = self._rows.setdefault(_END, _ENDED)
+        if waiter is not _ENDED:
+            waiter.finish()
+
+    def _guard_wait(self, delivered: bool) -> None:
+        """Refuse a wait that could only end by the waiting thread's own doing."""
+        role = getattr(local, "role", None)
+        if role is None:
+            return
+        home = self._home
+        if isinstance(role, ReturnAddress):
+            raise DeadlockError("a predicate on a dispatcher's thread must not wait for requests")
+        if isinstance(role, Callbacks):
+            return
+        if delivered and home in role._ate_dispatchers():
+            raise DeadlockError(f"{role.name!r} would wait for events that it must handle itself")
+        if self.status is not OPEN:
+            return
+        scattered = threading.Lock()
+        scattered.acquire()
+        home.post(Probe(scattered.release))
+        scattered.acquire()
+        address = role._ate_address
+        row = self._rows.get(address)
+        if address in self._roster and not isinstance(row, Outcome) and self.status is OPEN:
+            raise DeadlockError(
+                f"{role.name!r} would wait for its own part in the request on {self.topic!r}"
+            )
+
+    # ---- calling off ---------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """End the request: what has not begun never will, what runs is told (`current_request`).
+
+        Returns at once; cancelling an ended request does nothing.
+        """
+        if self.status is OPEN:
+            self._cancelled = True  # read by producers right before they claim a row
+            self._home.post(Cancel(self))
+
+    def __enter__(self) -> Request:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether work on it is no longer wanted: cancelled, or ended in another way."""
+        return self._cancelled or self.status is not OPEN
+
+    def remaining(self) -> float:
+        """Give the seconds left until the deadline, 0.0 when it has passed or the end has come."""
+        if self.cancelled:
+            return 0.0
+        return max(0.0, self.deadline - self._home.clock())
+
+    def check(self) -> None:
+        """Raise if the work on this request is no longer wanted; for loops inside a producer.
+
+        Raises
+        ------
+        WorkExpiredError
+            The deadline has passed.
+        WorkCalledOffError
+            It was cancelled, or has ended in another way.
+        """
+        if self.deadline < self._home.clock():
+            raise WorkExpiredError(f"the deadline of the request on {self.topic!r} has passed")
+        if self.cancelled:
+            raise WorkCalledOffError(f"the request on {self.topic!r} is no longer wanted")
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep inside a producer, but not past the deadline or the request's being called off.
+
+        Returns
+        -------
+        bool
+            True if the full time was slept, False if it was cut short.
+        """
+        whole = seconds <= self.remaining()
+        clock: Any = self._home.clock
+        asleep = threading.Lock()
+        asleep.acquire()
+        waiter = self._waiter()
+        if not waiter.add(asleep.release):
+            return False
+        try:
+            duration = min(seconds, self.remaining())
+            timer = getattr(clock, "wait", None)
+            woken = timer(asleep, duration) if timer else _acquire_for(asleep, duration)
+        finally:
+            waiter.discard(asleep.release)
+        return whole and not woken and not self.cancelled
+
+    def on_cancel(self, function: Callable[[], Any]) -> None:
+        """Have `function` called, on the callback thread, if this work is called off while it runs.
+
+        For work that blocks in a call which something else can interrupt: abort the measurement,
+        close the socket. It is not called when the producer answers first.
+        """
+        worker = working_for.get(None)
+        if worker is None or worker.running is not self:
+            raise NoCurrentRequestError("on_cancel() works only inside the hook working on it")
+        address = worker.address if hasattr(worker, "address") else worker
+        callbacks = self._home.callbacks
+        callbacks.start()
+
+        def ended() -> None:
+            if self._rows[address].ended is None:  # closed by the dispatcher, not by an answer
+                callbacks.post(function)
+
+        if not self._waiter().add(ended):
+            ended()
+
+    # ---- other ways to wait ----------------------------------------------------------------------
+
+    def add_done_callback(self, function: Callable[[Request], Any]) -> None:
+        """Have ``function(request)`` called on the callback thread once it has ended."""
+        if not callable(function):
+            raise InvalidTypeError(f"a callback must be callable, not {function!r}")
+        callbacks = self._home.callbacks
+        callbacks.start()
+        self._seen_soon()
+        if not self._waiter().add(lambda: callbacks.post(function, self)):
+            callbacks.post(function, self)
+
+    def future(self) -> Future[Request]:
+        """Give a `concurrent.futures.Future` whose result is this request, ended.
+
+        Each call gives a new one. Cancelling it gives up waiting and leaves the request alone.
+        """
+        from concurrent.futures import Future
+
+        future: Future[Request] = Future()
+
+        def complete(request: Request) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_result(request)
+
+        self.add_done_callback(complete)
+        return future
+
+    def __await__(self) -> Generator[Any, None, Request]:
+        import asyncio
+
+        return asyncio.wrap_future(self.future()).__await__()
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """Yield the outcomes as they come, partial ones too, until the end."""
+        self._seen_soon()
+        self._guard_wait(delivered=False)
+        return _Reader(self)
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        self._seen_soon()
+        return _AsyncReader(self)
+
+    def _seen_soon(self) -> None:
+        """Somebody waits, so whatever fails will be looked at."""
+        extra = self._extra
+        if extra is not None and extra.unseen is not None:
+            extra.unseen.seen()
+
+    def _refuse(self, address: Any, reason: str) -> None:
+        """Reject one row that has not begun; any thread, contested like every other claim."""
+        now = self._home.clock()
+        token = now + 0.0  # a float of our own, whatever the clock hands out
+        if self._rows.setdefault(address, token) is token:
+            ended = min(token, self.deadline)
+            status = OutcomeStatus.REJECTED
+            self._home.post(Failure(self, address, status, reason, None, ended))
+
+
+class _Reader:
+    """One thread's view of a request's outcomes as they come; the buffer is bounded, its own.
+
+    `push` and `finish` run on the dispatcher's thread, ``next`` on the reader's.
+    """
+
+    __slots__ = ("_queue", "_request", "dropped")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self.dropped = 0
+        request._home.post(Attach(request, self))
+
+    def push(self, outcome: Outcome) -> None:
+        if self._queue.qsize() >= _READER_BOUND:
+            try:
+                self._queue.get_nowait()
+            except Empty:
+                pass  # the reader took it first: there is room now
+            else:
+                self._drop()
+        self._put(outcome)
+
+    def finish(self) -> None:
+        self._put(None)
+
+    def _put(self, item: Optional[Outcome]) -> None:
+        self._queue.put(item)
+
+    def _drop(self) -> None:
+        if not self.dropped:
+            logger.warning(
+                "a reader of %r is %d outcomes behind: the oldest are dropped",
+                self._request,
+                _READER_BOUND,
+            )
+        self.dropped += 1
+
+    def __iter__(self) -> _Reader:
+        return self
+
+    def __next__(self) -> Outcome:
+        outcome: Optional[Outcome] = self._queue.get()
+        if outcome is None:
+            self._queue.put(None)  # a reader asked again after the end gets the end again
+            raise StopIteration
+        return outcome
+
+
+class _AsyncReader(_Reader):
+    """The same for a coroutine: woken through its event loop."""
+
+    __slots__ = ("_loop", "_ready")
+
+    def __init__(self, request: Request) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        super().__init__(request)
+
+    def _put(self, item: Optional[Outcome]) -> None:
+        self._queue.put(item)
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:
+            logger.debug("a reader of %r closed its event loop", self._request)
+
+    def __aiter__(self) -> _AsyncReader:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        while True:
+            try:
+                outcome: Optional[Outcome] = self._queue.get_nowait()
+            except Empty:
+                self._ready.clear()
+                if self._queue.empty():
+                    await self._ready.wait()
+                continue
+            if outcome is None:
+                self._queue.put(None)
+                raise StopAsyncIteration
+            return outcome
+
+
+# ---- time ------------------------------------------------------------------------------------------
+
+
+def limit_of(timeout: Optional[float]) -> Optional[float]:
+    """Turn a timeout in seconds into a point on the real monotonic clock."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise InvalidTypeError(f"a timeout must be a number of seconds or None, not {timeout!r}")
+    if timeout != timeout:
+        raise InvalidArgumentError("a timeout must not be NaN")
+    return None if timeout == inf else monotonic() + timeout
+
+
+
+
+def acquire(lock: Any, limit: Optional[float]) -> bool:
+    """Acquire within a limit, in waits no longer than the platform can wait."""
+    if limit is None:
+        return bool(lock.acquire())
+    while True:
+        left = max(0.0, limit - monotonic())
+        if lock.acquire(True, min(left, TIMEOUT_MAX)):
+            return True
+        if left < TIMEOUT_MAX:
+            return False
+
+
+def _acquire_for(lock: Any, seconds: float) -> bool:
+    return acquire(lock, limit_of(seconds))

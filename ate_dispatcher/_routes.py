@@ -1,0 +1,201 @@
+"""Who gets what: the registrations, and the route of a topic worked out from them.
+
+No thread, no clock: the dispatcher's thread is the only one that calls anything here, except that
+anybody may read a `Route`, which never changes once made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+
+from ._address import Address
+from ._topics import TopicFilter, split_topic
+
+__all__ = ["EMPTY", "Hooks", "Route", "Routes", "Subject", "Taps"]
+
+Subject = Union[str, TopicFilter]
+Post = Callable[[Any], None]
+
+
+class Hooks(NamedTuple):
+    """Which kinds of events a listener asked for by overriding hooks."""
+
+    results: bool
+    outcomes: bool
+    ends: bool
+
+
+class Taps(NamedTuple):
+    """Where everything on every topic is told to, for observers."""
+
+    request: Post
+    outcome: Post
+    end: Post
+
+
+class Route:
+    """Everything the dispatcher's thread needs to serve one topic, worked out in advance.
+
+    Immutable, and rebuilt when a registration touches its topic. The tuples hold bound ``put``
+    methods, so that relaying is one call per receiver.
+
+    Attributes
+    ----------
+    roster : tuple of Address
+        The producers, in the order of their registration.
+    scatter : tuple of callable
+        Their mailboxes, in the same order.
+    values : tuple of callable
+        Who is told of OK and PARTIAL outcomes: listeners of results or of outcomes, and the taps.
+    outcomes : tuple of callable
+        Who is told of every other outcome: listeners of outcomes, and the taps.
+    ends : tuple of callable
+        Who is told of the end of a request: listeners of ends, and the taps.
+    requests : tuple of callable
+        Who is told of a scattered request: the taps.
+    """
+
+    __slots__ = ("ends", "outcomes", "requests", "roster", "scatter", "values")
+
+    def __init__(
+        self,
+        roster: Iterable[Address] = (),
+        listeners: Iterable[Tuple[Address, Hooks]] = (),
+        taps: Optional[Taps] = None,
+    ) -> None:
+        listeners = tuple(listeners)
+        self.roster = tuple(roster)
+        self.scatter = tuple(address.deliver for address in self.roster)
+        self.values = tuple(a.deliver for a, hooks in listeners if hooks.results or hooks.outcomes)
+        self.outcomes = tuple(a.deliver for a, hooks in listeners if hooks.outcomes)
+        self.ends = tuple(a.deliver for a, hooks in listeners if hooks.ends)
+        self.requests: Tuple[Post, ...] = ()
+        if taps is not None:
+            self.requests = (taps.request,)
+            self.values += (taps.outcome,)
+            self.outcomes += (taps.outcome,)
+            self.ends += (taps.end,)
+
+
+EMPTY = Route()
+
+
+class Routes:
+    """The registrations of one dispatcher.
+
+    Parameters
+    ----------
+    bound : int
+        How many routes of topics without a registration of their own (matched by filters alone)
+        are remembered; beyond that they are worked out again.
+    """
+
+    def __init__(self, bound: int = 16_384) -> None:
+        self._bound = bound
+        self._producers: Dict[Subject, Dict[Address, None]] = {}
+        self._listeners: Dict[Subject, Dict[Address, Hooks]] = {}
+        self._filters: Dict[TopicFilter, None] = {}
+        self._subjects: Dict[Address, Dict[Subject, None]] = {}
+        self._taps: Optional[Taps] = None
+        self._exact: Dict[str, Route] = {}
+        self._matched: Dict[str, Route] = {}
+        self._nobody = EMPTY
+
+    def add_producer(self, address: Address, subject: Subject) -> bool:
+        """Register a producer; False if it was registered with that subject already."""
+        return self._add(self._producers.setdefault(subject, {}), address, subject, None)
+
+    def add_listener(self, address: Address, subject: Subject, hooks: Hooks) -> bool:
+        """Register a listener; False if it was registered with that subject already."""
+        return self._add(self._listeners.setdefault(subject, {}), address, subject, hooks)
+
+    def _add(self, table: Dict[Address, Any], address: Address, subject: Subject, what: Any) -> bool:
+        if address in table:
+            return False
+        table[address] = what
+        self._subjects.setdefault(address, {})[subject] = None
+        if isinstance(subject, TopicFilter):
+            self._filters[subject] = None
+        self._forget(subject)
+        return True
+
+    def remove(self, address: Address, subject: Subject) -> bool:
+        """Take one registration back; False if there was none."""
+        found = False
+        tables: Tuple[Dict[Subject, Dict[Address, Any]], ...] = (self._producers, self._listeners)
+        for table in tables:
+            members = table.get(subject)
+            if members is not None and address in members:
+                found = True
+                del members[address]
+                if not members:
+                    del table[subject]
+        if not found:
+            return False
+        subjects = self._subjects[address]
+        del subjects[subject]
+        if not subjects:
+            del self._subjects[address]
+        if isinstance(subject, TopicFilter) and not (
+            subject in self._producers or subject in self._listeners
+        ):
+            del self._filters[subject]
+        self._forget(subject)
+        return True
+
+    def subjects(self, address: Address) -> Tuple[Subject, ...]:
+        """What this agent is registered with, in the order of registration."""
+        return tuple(self._subjects.get(address, ()))
+
+    def addresses(self) -> Tuple[Address, ...]:
+        """Every registered agent, in the order of first registration."""
+        return tuple(self._subjects)
+
+    def topics(self) -> Tuple[Subject, ...]:
+        """Every topic and filter with a registration."""
+        return tuple(dict.fromkeys((*self._producers, *self._listeners)))
+
+    def set_taps(self, taps: Optional[Taps]) -> None:
+        """Let `taps` be told of everything on every topic (observers); None for nobody."""
+        self._taps = taps
+        self._nobody = EMPTY if taps is None else Route(taps=taps)
+        self._exact.clear()
+        self._matched.clear()
+
+    def route(self, topic: str) -> Route:
+        """Give the route of a topic as the registrations are now."""
+        route = self._exact.get(topic)
+        if route is None:
+            route = self._matched.get(topic)
+            if route is None:
+                route = self._work_out(topic)
+        return route
+
+    def _work_out(self, topic: str) -> Route:
+        registered = topic in self._producers or topic in self._listeners
+        if not registered and not self._filters:
+            return self._nobody
+        words = split_topic(topic)
+        subjects: List[Subject] = [f for f in self._filters if f.matches_words(words)]
+        if registered:
+            subjects.insert(0, topic)
+        roster: Dict[Address, None] = {}
+        listeners: Dict[Address, Hooks] = {}
+        for subject in subjects:
+            roster.update(self._producers.get(subject, {}))
+            listeners.update(self._listeners.get(subject, {}))
+        route = Route(roster, listeners.items(), self._taps) if subjects else self._nobody
+        if registered:
+            self._exact[topic] = route
+        else:
+            if len(self._matched) >= self._bound:
+                self._matched.clear()
+            self._matched[topic] = route
+        return route
+
+    def _forget(self, subject: Subject) -> None:
+        if isinstance(subject, TopicFilter):
+            self._exact.clear()
+        else:
+            self._exact.pop(subject, None)
+        self._matched.clear()
