@@ -25,17 +25,19 @@ class _Line:
     def __init__(self, request: Any) -> None:
         self.requests: Dict[Any, None] = {request: None}
         self.latest: float = request.deadline
+        request._line = self
 
 
 class Deadlines:
     """Open requests by deadline.
 
-    A request has `ttl` (milliseconds, the key of its line) and `deadline` (seconds).
+    A request has `ttl` (milliseconds, the key of its line), `deadline` (seconds) and a place,
+    `_line`, for the line it stands in.
     """
 
     def __init__(self) -> None:
         self._lines: Dict[float, _Line] = {}
-        self._strays: Dict[Any, _Line] = {}
+        self._strays: Dict[_Line, None] = {}
         self._heads: List[Tuple[float, int, _Line]] = []
         self._serial = 0
         self.wake = inf
@@ -50,21 +52,27 @@ class Deadlines:
         elif request.deadline >= line.latest:
             line.latest = request.deadline
             line.requests[request] = None
+            request._line = line
         else:
             # Two threads stamped in one order and were heard in the other: a line of its own.
-            line = self._strays[request] = _Line(request)
+            line = _Line(request)
+            self._strays[line] = None
             self._schedule(request.deadline, line)
 
     def remove(self, request: Any) -> None:
         """Let go of an ended request."""
-        line = self._lines.get(request.ttl)
-        if line is not None and request in line.requests:
-            del line.requests[request]
-            if line.requests:
-                return
-            del self._lines[request.ttl]
+        line = request._line
+        requests = line.requests
+        del requests[request]
+        if not requests:
+            self._drop(line, request.ttl)
+
+    def _drop(self, line: _Line, ttl: float) -> None:
+        """Forget an empty line; its entry in the heap goes when such entries are the majority."""
+        if self._lines.get(ttl) is line:
+            del self._lines[ttl]
         else:
-            self._strays.pop(request).requests.clear()
+            del self._strays[line]
         if len(self._heads) > 2 * (len(self._lines) + len(self._strays)) + 16:
             self._heads = [head for head in self._heads if head[2].requests]
             heapq.heapify(self._heads)
@@ -87,11 +95,11 @@ class Deadlines:
 
     def __iter__(self) -> Iterator[Any]:
         """All open requests."""
-        for line in (*self._lines.values(), *self._strays.values()):
+        for line in (*self._lines.values(), *self._strays):
             yield from tuple(line.requests)
 
     def __len__(self) -> int:
-        return sum(len(line.requests) for line in self._lines.values()) + len(self._strays)
+        return sum(len(line.requests) for line in (*self._lines.values(), *self._strays))
 
     def _schedule(self, deadline: float, line: _Line) -> None:
         if deadline < inf:

@@ -64,17 +64,23 @@ class Ledger:
         When ``send_request`` was called, in seconds of the clock.
     options : object, optional
         What ``with_options`` was given; None for the plain case.
+    home, args, kwargs : optional
+        Carried for `Request`: where answers go, and what producers are called with.
     """
 
     __slots__ = (
         "_cancelled",
         "_extra",
+        "_home",
+        "_kwargs",
+        "_line",
         "_missing",
         "_options",
+        "_reason",
         "_roster",
         "_rows",
+        "args",
         "deadline",
-        "_reason",
         "queued",
         "sent",
         "status",
@@ -82,7 +88,16 @@ class Ledger:
         "ttl",
     )
 
-    def __init__(self, topic: str, ttl: float, sent: float, options: Any = None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        ttl: float,
+        sent: float,
+        options: Any = None,
+        home: Any = None,
+        args: Tuple[Any, ...] = (),
+        kwargs: Optional[Dict[str, Any]] = None,
+    ) -> None:
         self.topic = topic
         self.ttl = ttl
         self.sent = self.queued = sent
@@ -93,6 +108,9 @@ class Ledger:
         self._rows: Dict[Any, Any] = {}
         self._roster: Tuple[Address, ...] = ()
         self._extra: Optional[Extra] = None
+        self._home = home
+        self.args = args
+        self._kwargs = kwargs
 
     # ---- decisions ---------------------------------------------------------------------------
 

@@ -213,7 +213,7 @@ def _stop_all() -> None:
     limit = monotonic() + EXIT_SECONDS
     running = [dispatcher for dispatcher in tuple(_dispatchers) if dispatcher.is_alive()]
     for dispatcher in running:
-        dispatcher._closed = True
+        dispatcher._close()
         dispatcher._home.post(Stop(True, limit))
     for dispatcher in running:
         dispatcher.join(max(0.0, limit - monotonic()) + 0.2)

@@ -70,6 +70,15 @@ class Options:
         """Copy as asked for; whatever the value's own copying raises goes through."""
         return value if self.copy is None else _COPIES[self.copy](value)
 
+    def copy_call(
+        self, args: Tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Tuple[Tuple[Any, ...], Optional[Dict[str, Any]]]:
+        """Copy each argument of a call as asked for; no keywords are None, as in a request."""
+        if self.copy is None:
+            return args, dict(kwargs) or None
+        copied = tuple(self.copy_value(argument) for argument in args)
+        return copied, {name: self.copy_value(value) for name, value in kwargs.items()} or None
+
     def early_finish(self) -> Optional[Callable[[Outcome], bool]]:
         """Make the rule that ends one request early, None without ``until``."""
         until = self.until

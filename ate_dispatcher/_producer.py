@@ -74,49 +74,43 @@ class Producer(Agent):
                 continue
             address.running = request
             outcome: Outcome
-            crash: Optional[BaseException] = None
             try:
                 if request._options is not None:
-                    value = self._ate_with_copies(hook, request)
-                elif request._kwargs is not None:
-                    value = hook(request.topic, *request.args, **request._kwargs)
+                    outcome = self._ate_with_options(request, hook, now)
                 else:
-                    value = hook(request.topic, *request.args)
-                if type(value) in _DEFERRED:
-                    outcome = self._ate_see_through(request, value, now)
-                else:
-                    ended = home.clock()
-                    outcome = Outcome(request, address, value, now, ended)
-                    if request._options is not None:
-                        outcome = self._ate_copy_of(outcome)
+                    if request._kwargs is None:
+                        value = hook(request.topic, *request.args)
+                    else:
+                        value = hook(request.topic, *request.args, **request._kwargs)
+                    if type(value) in _DEFERRED:
+                        outcome = self._ate_see_through(request, value, now)
+                    else:
+                        outcome = Outcome(request, address, value, now, home.clock())
             except BaseException as error:
-                outcome = self._ate_error(request, error, now)
+                home.put(self._ate_error(request, error, now))
                 if not isinstance(error, Exception):
-                    crash = error
-            address.running = None
-            home.put(outcome)
+                    raise
+            else:
+                home.put(outcome)
             # Nothing of an ended request is kept while waiting for the next.
-            request = value = outcome = None  # type: ignore[assignment]
-            if crash is not None:
-                raise crash
+            address.running = request = value = outcome = None  # type: ignore[assignment]
+
+    def _ate_with_options(
+        self, request: Request, hook: Callable[..., Any], started: float
+    ) -> Outcome:
+        """Do the work of a request that has options: ``copy=`` touches arguments and result."""
+        value = self._ate_with_copies(hook, request)
+        if type(value) in _DEFERRED:
+            return self._ate_see_through(request, value, started)
+        ended = request._home.clock()
+        value = self._ate_copy_result(request, value)
+        return CopiedOutcome(request, self._ate_address, value, started, ended)
 
     def _ate_with_copies(self, hook: Callable[..., Any], request: Request) -> Any:
-        args, kwargs = request.args, request._kwargs or {}
-        options = request._options
-        if options.copy is not None:
-            args = tuple(options.copy_value(argument) for argument in args)
-            kwargs = {name: options.copy_value(argument) for name, argument in kwargs.items()}
-        return hook(request.topic, *args, **kwargs)
-
-    def _ate_copy_of(self, outcome: Outcome) -> Outcome:
-        """Give an answer under ``copy=`` a value that the producer no longer holds."""
-        request, options = outcome._request, outcome._options
-        if options.copy is None:
-            return outcome
-        value = self._ate_copy_result(request, outcome.value)
-        return CopiedOutcome(
-            request, outcome._address, value, outcome.started, outcome.ended
-        )
+        if request._options is None:
+            return hook(request.topic, *request.args, **request.kwargs)
+        args, kwargs = request._options.copy_call(request.args, request.kwargs)
+        return hook(request.topic, *args, **(kwargs or {}))
 
     def _ate_copy_result(self, request: Request, value: Any) -> Any:
         if request._options is None:

@@ -191,21 +191,7 @@ class Request(Ledger):
         When ``send_request`` was called, and that plus the TTL.
     """
 
-    __slots__ = ("__weakref__", "_barrier", "_home", "_kwargs", "args")
-
-    def __init__(
-        self,
-        home: ReturnAddress,
-        topic: str,
-        args: Tuple[Any, ...],
-        kwargs: Optional[Dict[str, Any]],
-        ttl: float,
-        options: Any,
-    ) -> None:
-        super().__init__(topic, ttl, home.clock(), options)
-        self._home = home
-        self.args = args
-        self._kwargs = kwargs
+    __slots__ = ("__weakref__", "_barrier")
 
     @property
     def kwargs(self) -> Mapping[str, Any]:
@@ -373,19 +359,25 @@ class Request(Ledger):
             True if the full time was slept, False if it was cut short.
         """
         whole = seconds <= self.remaining()
-        clock: Any = self._home.clock
-        asleep = threading.Lock()
-        asleep.acquire()
+        woken: SimpleQueue[bool] = SimpleQueue()
+
+        def call_off() -> None:
+            woken.put(True)
+
         waiter = self._waiter()
-        if not waiter.add(asleep.release):
+        if not waiter.add(call_off):
             return False
         try:
             duration = min(seconds, self.remaining())
-            timer = getattr(clock, "wait", None)
-            woken = timer(asleep, duration) if timer else _acquire_for(asleep, duration)
+            timer = getattr(self._home.clock, "call_after", None)
+            if timer is not None:  # a manual clock
+                timer(duration, lambda: woken.put(False))
+                called_off = woken.get()
+            else:
+                called_off = _get_within(woken, duration)
         finally:
-            waiter.discard(asleep.release)
-        return whole and not woken and not self.cancelled
+            waiter.discard(call_off)
+        return whole and not called_off and not self.cancelled
 
     def on_cancel(self, function: Callable[[], Any]) -> None:
         """Have `function` called, on the callback thread, if this work is called off while it runs.
@@ -581,5 +573,8 @@ def acquire(lock: Any, limit: Optional[float]) -> bool:
             return False
 
 
-def _acquire_for(lock: Any, seconds: float) -> bool:
-    return acquire(lock, limit_of(seconds))
+def _get_within(queue: SimpleQueue[bool], seconds: float) -> bool:
+    try:
+        return queue.get(timeout=min(seconds, TIMEOUT_MAX))
+    except Empty:
+        return False

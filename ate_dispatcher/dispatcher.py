@@ -68,7 +68,7 @@ from ._request import (
     acquire,
     limit_of,
 )
-from ._routes import Hooks, Routes, Subject, Taps
+from ._routes import Hooks, Route, Routes, Subject, Taps
 from ._statistics import (
     ListenerStatistics,
     Statistics,
@@ -202,6 +202,10 @@ class ATEDispatcher(threading.Thread):
         self._lock = threading.Lock()
         self._agents: Dict[str, Agent] = {}
         self._observers: Tuple[Observer, ...] = ()
+        # What a new request must pass before it is sent; None, the common case, costs one look.
+        self._hurdle: Optional[Callable[[Request], None]] = (
+            None if max_open is None else self._admit
+        )
         self._closed = False
         self._begun = False
         self._last_barrier: Optional[Barrier] = None
@@ -213,7 +217,8 @@ class ATEDispatcher(threading.Thread):
         self._watching: Tuple[Observer, ...] = ()
         self._ended: Dict[RequestStatus, int] = {}
         self._lates = 0
-        self._open = 0
+        self._requests = 0
+        self._completed = 0
         self._handled = 0
         self._warned: Dict[Address, None] = {}
         self._shutdown: Optional[Shutdown] = None
@@ -269,7 +274,18 @@ class ATEDispatcher(threading.Thread):
         OverloadedError
             ``max_open`` requests stayed open until this one's deadline.
         """
-        return self._send(None, topic, args, ttl, kwargs)
+        if type(topic) is not str or not topic:
+            check_topic(topic)
+        if type(ttl) is not int or ttl < 1:
+            ttl = check_ttl(ttl)
+        home = self._home
+        request = Request(topic, ttl, home.clock(), None, home, args, kwargs or None)
+        if self._hurdle is not None:
+            self._hurdle(request)
+        home.put(request)
+        if home.gone:  # it ended between the hurdle and the put: see ReturnAddress
+            self._refuse_mailbox()
+        return request
 
     def with_options(
         self,
@@ -298,24 +314,6 @@ class ATEDispatcher(threading.Thread):
         """
         return OptionsView(self, Options(to, sites, until, tags, copy))
 
-    def _send(
-        self, options: Optional[Options], topic: str, args: Any, ttl: Any, kwargs: Any
-    ) -> Request:
-        if type(topic) is not str or not topic:
-            check_topic(topic)
-        if type(ttl) is not int or ttl < 1:
-            ttl = check_ttl(ttl)
-        if self._closed:
-            raise StateError(f"{self.name!r} has stopped: it takes no more requests")
-        home = self._home
-        request = Request(home, topic, args, kwargs or None, ttl, options)
-        if self._admission is not None:
-            self._admit(request)
-        home.put(request)
-        if home.gone:  # it ended between the check and the put: see ReturnAddress
-            self._refuse_mailbox()
-        return request
-
     def _admit(self, request: Request) -> None:
         """Wait, on the caller's thread, until fewer than ``max_open`` requests are open."""
         if isinstance(getattr(local, "role", None), ReturnAddress):
@@ -329,7 +327,10 @@ class ATEDispatcher(threading.Thread):
         if self._closed:
             assert self._admission is not None
             self._admission.release()
-            raise StateError(f"{self.name!r} has stopped: it takes no more requests")
+            self._turn_away(request)
+
+    def _turn_away(self, request: Request) -> None:
+        raise StateError(f"{self.name!r} has stopped: it takes no more requests")
 
     # ---- agents --------------------------------------------------------------------------------
 
@@ -562,9 +563,9 @@ class ATEDispatcher(threading.Thread):
             else:
                 tally = self._tallies.get(address) or Tally()
                 producers[name] = producer_statistics(tally, depth, busy)
-        return Statistics(
-            self._open, dict(self._ended), self._lates, producers, listeners
-        )
+        ended = {**self._ended, COMPLETE: self._completed}
+        still_open = max(0, self._requests - sum(ended.values()))
+        return Statistics(still_open, ended, self._lates, producers, listeners)
 
     def add_observer(self, observer: Observer) -> None:
         """Have an observer told of everything from now on, on the callback thread."""
@@ -633,7 +634,7 @@ class ATEDispatcher(threading.Thread):
         """
         limit = limit_of(timeout)
         with self._lock:
-            self._closed = True
+            self._close()
             inline = not self._begun
             self._begun = True
         self._home.post(Stop(drain, limit))
@@ -644,6 +645,11 @@ class ATEDispatcher(threading.Thread):
         else:
             self.join()
         return self._report or StopReport(0, {}, (), finished=False)
+
+    def _close(self) -> None:
+        """Refuse new requests and registrations from here on."""
+        self._closed = True
+        self._hurdle = self._turn_away
 
     def stop_on_signals(self, *signals: int) -> None:
         """Let these signals stop the dispatcher without draining and end the process.
@@ -700,20 +706,26 @@ class ATEDispatcher(threading.Thread):
         count = mailbox.qsize()
         if count:
             get, handlers = mailbox.get, self._handlers
+            on_answer, on_request = self._on_answer, self._on_request
             for _ in range(count):
                 message = get()
-                handlers[type(message)](message, now)
+                kind = type(message)
+                if kind is Outcome:
+                    on_answer(message, now)
+                elif kind is Request:
+                    on_request(message, now)
+                else:
+                    handlers[kind](message, now)
             del message
             self._handled += count
             if self._handled >= _HIGH_WATER_EVERY:
                 self._handled = 0
                 self._watch_levels()
-        elif now <= deadlines.wake and not (self._shutdown and self._shutdown.due()):
+        if not count and now <= deadlines.wake and not (self._shutdown and self._shutdown.due()):
             message = self._next_message(now)
             if message is not None:
                 self._handlers[type(message)](message, self._clock())
-            return True
-        if now > deadlines.wake:
+        elif now > deadlines.wake:
             for request in deadlines.due(now):
                 self._expire(request, now)
         return self._shutdown is None or self._shutdown.proceed()
@@ -737,7 +749,7 @@ class ATEDispatcher(threading.Thread):
         if self._shutdown is not None and not self._shutdown.accepting:
             request.scatter((), now)
             self._deadlines.add(request)
-            self._open += 1
+            self._requests += 1
             self._end(request, RequestStatus.STOPPED)
             return
         route = self._routes.route(request.topic)
@@ -748,7 +760,7 @@ class ATEDispatcher(threading.Thread):
             scatter = tuple(address.deliver for address in roster if address not in missing)
         request.scatter(roster, now)
         self._deadlines.add(request)
-        self._open += 1
+        self._requests += 1
         for tell in route.requests:
             tell(request)
         if not scatter:
@@ -790,12 +802,13 @@ class ATEDispatcher(threading.Thread):
         tally = self._tallies.get(outcome._address)
         if tally is not None:
             tally.ok += 1
-        for deliver in self._routes.route(request.topic).values:
+        route = self._routes.route(request.topic)
+        for deliver in route.values:
             deliver(outcome)
         if request._extra is not None:
             self._attend(request, outcome, request._extra)
         if not request._missing and request.status is OPEN:
-            self._end(request, COMPLETE)
+            self._end(request, COMPLETE, route)
 
     def _on_partial(self, outcome: Partial, now: float) -> None:
         request = outcome._request
@@ -879,13 +892,19 @@ class ATEDispatcher(threading.Thread):
             self._relay_failure(request, failure)
         self._end(request, status)
 
-    def _end(self, request: Request, status: RequestStatus) -> None:
+    def _end(
+        self, request: Request, status: RequestStatus, route: Optional[Route] = None
+    ) -> None:
         """Let an open request's status become final, and tell everybody, in this order."""
         request.status = status
         self._deadlines.remove(request)
-        self._open -= 1
-        self._ended[status] = self._ended.get(status, 0) + 1
-        for deliver in self._routes.route(request.topic).ends:
+        if status is COMPLETE:
+            self._completed += 1
+        else:
+            self._ended[status] = self._ended.get(status, 0) + 1
+        if route is None:
+            route = self._routes.route(request.topic)
+        for deliver in route.ends:
             deliver(request)
         request._told()
         if request._extra is not None:
@@ -1105,7 +1124,8 @@ class ATEDispatcher(threading.Thread):
 
     def _abandon(self) -> None:
         """In the child of a fork: none of the threads exists here, so everything has stopped."""
-        self._closed = self._begun = self._home.gone = True
+        self._close()
+        self._begun = self._home.gone = True
         self._lock = threading.Lock()
         self._callbacks.abandon()
         for agent in self._agents.values():
@@ -1134,7 +1154,16 @@ class OptionsView:
 
     def send_request(self, /, topic: str, *args: Any, ttl: Any = 5000, **kwargs: Any) -> Request:
         """As `ATEDispatcher.send_request`, with the options."""
-        return self._dispatcher._send(self._options, topic, args, ttl, kwargs)
+        dispatcher = self._dispatcher
+        home = dispatcher._home
+        copied = self._options.copy_call(args, kwargs)
+        request = Request(
+            check_topic(topic), check_ttl(ttl), home.clock(), self._options, home, *copied
+        )
+        if dispatcher._hurdle is not None:
+            dispatcher._hurdle(request)
+        home.post(request)
+        return request
 
 
 def check_ttl(ttl: Any) -> float:
