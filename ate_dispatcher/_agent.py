@@ -94,7 +94,9 @@ class Agent(threading.Thread):
             It was started before.
         """
         if self.ident is not None:
-            raise StateError(f"{self.name!r} was started before: a thread starts once, make a new one")
+            raise StateError(
+                f"{self.name!r} was started before: a thread starts once, make a new one"
+            )
         super().start()
 
     def stop(self) -> None:

@@ -39,11 +39,18 @@ class Callbacks:
             with self._lock:  # two threads may register their first callback at once
                 if self.thread is None and not self._ended:
                     thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    thread.start()
+                    try:
+                        thread.start()
+                    except RuntimeError:  # the interpreter is ending: `post` calls directly
+                        logger.debug("no callback thread at interpreter exit")
+                        return
                     self.thread = thread
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have ``function(*args)`` called on the callback thread; here, if that has ended."""
+        """Have ``function(*args)`` called on the callback thread; here, if there is none."""
+        if self.thread is None:
+            _guarded(function, args)
+            return
         self._queue.put((function, args))
         # Put before reading the flag, while the thread sets it before its last look into the queue:
         # one of the two sees the message (both go through the queue's own lock).

@@ -104,7 +104,7 @@ class Shutdown:
         """Say what became of everything; the last thing that the dispatcher's thread does."""
         alive = []
         undelivered = {}
-        patience = monotonic() + 0.1
+        patience = monotonic() + 1.0
         for agent in self._agents:
             address = agent._ate_address
             if agent._ate_gone:

@@ -69,8 +69,14 @@ class Producer(Agent):
                 request.passed()
                 continue
             home = request._home
-            now = home.clock()
-            if not request.claim(address, now):
+            clock = home.clock
+            now = clock()
+            # `Ledger.claim`, written out.
+            if (
+                now > request.deadline
+                or request._cancelled
+                or request._rows.setdefault(address, now) is not now
+            ):
                 continue
             address.running = request
             outcome: Outcome
@@ -85,8 +91,9 @@ class Producer(Agent):
                     if type(value) in _DEFERRED:
                         outcome = self._ate_see_through(request, value, now)
                     else:
-                        outcome = Outcome(request, address, value, now, home.clock())
+                        outcome = Outcome(request, address, value, now, clock())
             except BaseException as error:
+                address.running = None
                 home.put(self._ate_error(request, error, now))
                 if not isinstance(error, Exception):
                     raise
@@ -210,6 +217,15 @@ class Producer(Agent):
 
         hook = self.produce_dispatcher_output
         return f"{getattr(hook, '__qualname__', hook)}{signature(hook)}"
+
+    def _ate_leave(self) -> None:
+        request = self._ate_address.running
+        if request is not None:  # the loop itself failed: not even an error was reported
+            reason = f"{self.name!r} {self._ate_why_gone()}"
+            status, now = OutcomeStatus.REJECTED, request._home.clock()
+            request._home.put(Failure(request, self._ate_address, status, reason, None, now))
+            self._ate_address.running = None
+        super()._ate_leave()
 
     def _ate_waits(self, message: Any) -> bool:
         return self._ate_address not in message._rows and not message.cancelled

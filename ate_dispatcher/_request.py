@@ -42,7 +42,7 @@ from ._outcomes import Failure, Outcome, OutcomeStatus
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Request", "ReturnAddress", "current_request", "working_for"]
+__all__ = ["END", "ENDED", "Request", "ReturnAddress", "current_request", "working_for"]
 
 logger = logging.getLogger("ate_dispatcher")
 
@@ -139,12 +139,12 @@ class Waiter:
             tell()
 
 
-_ENDED: Any = Waiter()
-_ENDED.finish()
+ENDED: Any = Waiter()
+ENDED.finish()
 
-_END = "end"
+END = "end"
 """Key beside the addresses in a request's rows under which its waiter is contested: who waits
-inserts a `Waiter`, who ends it inserts `_ENDED`, and one ``dict.setdefault`` decides who was first."""
+inserts a `Waiter`, who ends it inserts `ENDED`, and one ``dict.setdefault`` decides who was first."""
 
 
 class Attach:
@@ -222,7 +222,7 @@ class Request(Ledger):
         """
         limit = limit_of(timeout)
         self._seen_soon()
-        self._guard_wait(delivered)
+        self._guard_wait(delivered, limit)
         if not self._wait_end(limit):
             return False
         if not delivered:
@@ -268,21 +268,21 @@ class Request(Ledger):
         return self.status is not OPEN
 
     def _waiter(self) -> Waiter:
-        waiter: Waiter = self._rows.get(_END) or self._rows.setdefault(_END, Waiter())
+        waiter: Waiter = self._rows.get(END) or self._rows.setdefault(END, Waiter())
         return waiter
 
     @property
     def awaited(self) -> bool:
         """Whether anybody waits for the end."""
-        return _END in self._rows
+        return END in self._rows
 
     def _told(self) -> None:
-        """Release whoever waits; the dispatcher's thread, once, after the status is final."""
-        waiter = self._rows.setdefault(_END, _ENDED)
-        if waiter is not _ENDED:
+        """Release whoever waits; once, after the status is final, by the thread that made it so."""
+        waiter = self._rows.setdefault(END, ENDED)
+        if waiter is not ENDED:
             waiter.finish()
 
-    def _guard_wait(self, delivered: bool) -> None:
+    def _guard_wait(self, delivered: bool, limit: Optional[float]) -> None:
         """Refuse a wait that could only end by the waiting thread's own doing."""
         role = getattr(local, "role", None)
         if role is None:
@@ -299,7 +299,8 @@ class Request(Ledger):
         scattered = threading.Lock()
         scattered.acquire()
         home.post(Probe(scattered.release))
-        scattered.acquire()
+        if not acquire(scattered, limit):
+            return
         address = role._ate_address
         row = self._rows.get(address)
         if address in self._roster and not isinstance(row, Outcome) and self.status is OPEN:
@@ -435,7 +436,7 @@ class Request(Ledger):
     def __iter__(self) -> Iterator[Outcome]:
         """Yield the outcomes as they come, partial ones too, until the end."""
         self._seen_soon()
-        self._guard_wait(delivered=False)
+        self._guard_wait(False, None)
         return _Reader(self)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
@@ -557,8 +558,6 @@ def limit_of(timeout: Optional[float]) -> Optional[float]:
     if timeout != timeout:
         raise InvalidArgumentError("a timeout must not be NaN")
     return None if timeout == inf else monotonic() + timeout
-
-
 
 
 def acquire(lock: Any, limit: Optional[float]) -> bool:

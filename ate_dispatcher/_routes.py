@@ -97,8 +97,9 @@ class Routes:
         self._filters: Dict[TopicFilter, None] = {}
         self._subjects: Dict[Address, Dict[Subject, None]] = {}
         self._taps: Optional[Taps] = None
-        self._exact: Dict[str, Route] = {}
-        self._matched: Dict[str, Route] = {}
+        self.known: Dict[str, Route] = {}
+        """Routes worked out so far; for a quick look before calling `route`."""
+        self._matched = 0
         self._nobody = EMPTY
 
     def add_producer(self, address: Address, subject: Subject) -> bool:
@@ -109,7 +110,9 @@ class Routes:
         """Register a listener; False if it was registered with that subject already."""
         return self._add(self._listeners.setdefault(subject, {}), address, subject, hooks)
 
-    def _add(self, table: Dict[Address, Any], address: Address, subject: Subject, what: Any) -> bool:
+    def _add(
+        self, table: Dict[Address, Any], address: Address, subject: Subject, what: Any
+    ) -> bool:
         if address in table:
             return False
         table[address] = what
@@ -151,25 +154,15 @@ class Routes:
         """Every registered agent, in the order of first registration."""
         return tuple(self._subjects)
 
-    def topics(self) -> Tuple[Subject, ...]:
-        """Every topic and filter with a registration."""
-        return tuple(dict.fromkeys((*self._producers, *self._listeners)))
-
     def set_taps(self, taps: Optional[Taps]) -> None:
         """Let `taps` be told of everything on every topic (observers); None for nobody."""
         self._taps = taps
         self._nobody = EMPTY if taps is None else Route(taps=taps)
-        self._exact.clear()
-        self._matched.clear()
+        self._forget_all()
 
     def route(self, topic: str) -> Route:
         """Give the route of a topic as the registrations are now."""
-        route = self._exact.get(topic)
-        if route is None:
-            route = self._matched.get(topic)
-            if route is None:
-                route = self._work_out(topic)
-        return route
+        return self.known.get(topic) or self._work_out(topic)
 
     def _work_out(self, topic: str) -> Route:
         registered = topic in self._producers or topic in self._listeners
@@ -185,17 +178,19 @@ class Routes:
             roster.update(self._producers.get(subject, {}))
             listeners.update(self._listeners.get(subject, {}))
         route = Route(roster, listeners.items(), self._taps) if subjects else self._nobody
-        if registered:
-            self._exact[topic] = route
-        else:
-            if len(self._matched) >= self._bound:
-                self._matched.clear()
-            self._matched[topic] = route
+        if not registered:
+            if self._matched >= self._bound:
+                self._forget_all()
+            self._matched += 1
+        self.known[topic] = route
         return route
 
     def _forget(self, subject: Subject) -> None:
         if isinstance(subject, TopicFilter):
-            self._exact.clear()
+            self._forget_all()
         else:
-            self._exact.pop(subject, None)
-        self._matched.clear()
+            self.known.pop(subject, None)
+
+    def _forget_all(self) -> None:
+        self.known.clear()
+        self._matched = 0

@@ -6,7 +6,14 @@ from typing import Dict, List, Mapping, NamedTuple, Tuple
 
 from ._outcomes import OutcomeStatus, RequestStatus
 
-__all__ = ["ListenerStatistics", "ProducerStatistics", "Statistics", "StopReport", "Straggler", "Tally"]
+__all__ = [
+    "ListenerStatistics",
+    "ProducerStatistics",
+    "Statistics",
+    "StopReport",
+    "Straggler",
+    "Tally",
+]
 
 
 class Tally:

@@ -16,9 +16,10 @@ class UnseenFailures:
     Written by the dispatcher's thread; `seen` is one assignment, from any thread.
     """
 
-    __slots__ = ("_failures",)
+    __slots__ = ("_callbacks", "_failures")
 
-    def __init__(self) -> None:
+    def __init__(self, callbacks: Any) -> None:
+        self._callbacks = callbacks
         self._failures: List[Tuple[str, str, Any]] = []
 
     @classmethod
@@ -28,7 +29,9 @@ class UnseenFailures:
         if extra.readers or request.awaited:
             return
         if extra.unseen is None:
-            extra.unseen = cls()
+            callbacks = request._home.callbacks
+            callbacks.start()  # a log handler is code of the user's, and may be slow
+            extra.unseen = cls(callbacks)
         extra.unseen._failures.append((failure.topic, failure.producer, failure.exception))
 
     def seen(self) -> None:
@@ -36,10 +39,15 @@ class UnseenFailures:
         self._failures = []
 
     def __del__(self) -> None:
-        for topic, producer, error in self._failures:
-            logger.error(
-                "producer %r raised on %r and nobody looked at the request",
-                producer,
-                topic,
-                exc_info=error,
-            )
+        if self._failures:
+            self._callbacks.post(_log, self._failures)
+
+
+def _log(failures: List[Tuple[str, str, Any]]) -> None:
+    for topic, producer, error in failures:
+        logger.error(
+            "producer %r raised on %r and nobody looked at the request",
+            producer,
+            topic,
+            exc_info=error,
+        )

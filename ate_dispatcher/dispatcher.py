@@ -60,6 +60,8 @@ from ._outcomes import (
 )
 from ._producer import FunctionProducer, Producer
 from ._request import (
+    END,
+    ENDED,
     Attach,
     Cancel,
     Probe,
@@ -210,7 +212,8 @@ class ATEDispatcher(threading.Thread):
         self._begun = False
         self._last_barrier: Optional[Barrier] = None
         # Everything from here on is written by the dispatcher's thread alone.
-        self._routes = Routes()
+        self._routes = routes = Routes()
+        self._known = routes.known
         self._deadlines = Deadlines()
         self._tallies: Dict[Address, Tally] = {}
         self._listeners: Dict[Address, Agent] = {}
@@ -245,9 +248,7 @@ class ATEDispatcher(threading.Thread):
 
     # ---- sending -------------------------------------------------------------------------------
 
-    def send_request(
-        self, /, topic: str, *args: Any, ttl: Any = 5000, **kwargs: Any
-    ) -> Request:
+    def send_request(self, /, topic: str, *args: Any, ttl: Any = 5000, **kwargs: Any) -> Request:
         """Scatter a request to all producers registered on a topic.
 
         Parameters
@@ -664,7 +665,10 @@ class ATEDispatcher(threading.Thread):
         """
 
         def stop(number: int, frame: Any) -> None:
-            self.stop(drain=False)
+            # The interrupted code may hold any lock, so nothing is waited for in here: the stop is
+            # begun, and leaving the `with` block or the script waits for it.
+            self._close()
+            self._home.post(Stop(False, None))
             raise SystemExit(128 + number)
 
         for number in signals or (signal.SIGTERM,):
@@ -700,23 +704,11 @@ class ATEDispatcher(threading.Thread):
         The clock is read before the mailbox is measured: an outcome stamped by a deadline that
         `now` has passed, and put before this turn, is handled before the request expires (C3).
         """
-        mailbox = self._mailbox
         deadlines = self._deadlines
         now = self._clock()
-        count = mailbox.qsize()
+        count = self._mailbox.qsize()
         if count:
-            get, handlers = mailbox.get, self._handlers
-            on_answer, on_request = self._on_answer, self._on_request
-            for _ in range(count):
-                message = get()
-                kind = type(message)
-                if kind is Outcome:
-                    on_answer(message, now)
-                elif kind is Request:
-                    on_request(message, now)
-                else:
-                    handlers[kind](message, now)
-            del message
+            self._serve(count, now)
             self._handled += count
             if self._handled >= _HIGH_WATER_EVERY:
                 self._handled = 0
@@ -729,6 +721,68 @@ class ATEDispatcher(threading.Thread):
             for request in deadlines.due(now):
                 self._expire(request, now)
         return self._shutdown is None or self._shutdown.proceed()
+
+    def _serve(self, count: int, now: float) -> None:
+        """Handle so many messages: the hot loop of the dispatching side.
+
+        Plain requests and plain answers, the common case, are handled right here: `_on_request`,
+        `_on_answer`, `Ledger.accept` and `_end` written out without what only others need, which
+        is a third faster in every shape of the benchmark. Everything else, and whatever is late,
+        goes the general way; both say the same.
+        """
+        deadlines = self._deadlines
+        get = self._mailbox.get
+        handlers = self._handlers
+        tallies = self._tallies
+        known = self._known
+        for _ in range(count):
+            message = get()
+            kind = type(message)
+            if kind is not Outcome:
+                if kind is Request and message._options is None and self._shutdown is None:
+                    topic = message.topic
+                    route = known.get(topic) or self._routes.route(topic)
+                    if route.roster:
+                        message.scatter(route.roster, now)
+                        deadlines.add(message)
+                        self._requests += 1
+                        for tell in route.requests:
+                            tell(message)
+                        for deliver in route.scatter:
+                            deliver(message)
+                        continue
+                handlers[kind](message, now)
+                continue
+            request = message._request
+            rows = request._rows
+            address = message._address
+            if (
+                request._extra is not None
+                or message.ended > request.deadline
+                or rows.get(address) is not message.started
+            ):
+                self._on_answer(message, now)
+                continue
+            rows[address] = message
+            message._request = None
+            if address in tallies:
+                tallies[address].ok += 1
+            topic = request.topic
+            route = known.get(topic) or self._routes.route(topic)
+            for deliver in route.values:
+                deliver(message)
+            request._missing = missing = request._missing - 1
+            if missing:
+                continue
+            request.status = COMPLETE
+            self._completed += 1
+            deadlines.remove(request)
+            for deliver in route.ends:
+                deliver(request)
+            if rows.setdefault(END, ENDED) is not ENDED:
+                rows[END].finish()
+            if self._admission is not None:
+                self._admission.release()
 
     def _next_message(self, now: float) -> Any:
         """Wait for a message; None when something falls due instead."""
@@ -752,7 +806,8 @@ class ATEDispatcher(threading.Thread):
             self._requests += 1
             self._end(request, RequestStatus.STOPPED)
             return
-        route = self._routes.route(request.topic)
+        topic = request.topic
+        route = self._known.get(topic) or self._routes.route(topic)
         roster, scatter = route.roster, route.scatter
         missing: Tuple[Address, ...] = ()
         if request._options is not None:
@@ -802,7 +857,8 @@ class ATEDispatcher(threading.Thread):
         tally = self._tallies.get(outcome._address)
         if tally is not None:
             tally.ok += 1
-        route = self._routes.route(request.topic)
+        topic = request.topic
+        route = self._known.get(topic) or self._routes.route(topic)
         for deliver in route.values:
             deliver(outcome)
         if request._extra is not None:
@@ -892,9 +948,7 @@ class ATEDispatcher(threading.Thread):
             self._relay_failure(request, failure)
         self._end(request, status)
 
-    def _end(
-        self, request: Request, status: RequestStatus, route: Optional[Route] = None
-    ) -> None:
+    def _end(self, request: Request, status: RequestStatus, route: Optional[Route] = None) -> None:
         """Let an open request's status become final, and tell everybody, in this order."""
         request.status = status
         self._deadlines.remove(request)
@@ -918,7 +972,10 @@ class ATEDispatcher(threading.Thread):
         request = message.request
         if request.status is OPEN:
             self._call_off(
-                request, RequestStatus.CANCELLED, OutcomeStatus.CANCELLED, "the request was cancelled"
+                request,
+                RequestStatus.CANCELLED,
+                OutcomeStatus.CANCELLED,
+                "the request was cancelled",
             )
 
     def _on_attach(self, message: Attach, now: float) -> None:
@@ -986,9 +1043,7 @@ class ATEDispatcher(threading.Thread):
     def _on_deregister(self, message: _Deregister, now: float) -> None:
         agent = message.agent
         address = agent._ate_address
-        subjects = (
-            self._routes.subjects(address) if message.subject is None else (message.subject,)
-        )
+        subjects = self._routes.subjects(address) if message.subject is None else (message.subject,)
         for subject in subjects:
             if self._routes.remove(address, subject):
                 self._depart(agent)
@@ -1007,8 +1062,7 @@ class ATEDispatcher(threading.Thread):
         waiting = tuple(
             request
             for request in self._deadlines
-            if address in request._roster
-            and not isinstance(request._rows.get(address), Outcome)
+            if address in request._roster and not isinstance(request._rows.get(address), Outcome)
         )
         self._after_end(waiting, passed)
 
@@ -1139,6 +1193,7 @@ class ATEDispatcher(threading.Thread):
                 )
             )
             request.status = RequestStatus.STOPPED
+            request._rows[END] = ENDED  # who waited was another thread: it is not here
             self._deadlines.remove(request)
         self._refuse_mailbox()
 
