@@ -3,12 +3,14 @@
 How the package is laid out, lower layers never importing higher ones::
 
     pure data and rules     _exceptions  _address  _outcomes  _topics
-    decisions, given `now`  _routes  _ledger  _deadlines  _statistics  _options
-    threads and mailboxes   _mailbox  _callbacks  _delivery  _loop_thread  _agent
-    what users subclass     _request  _unseen  _observer  _producer  _listener  _executor
-    the dispatcher          _lifetime  dispatcher
+    decisions, given `now`  _routes  _ledger  _deadlines  _options  _statistics
+    threads and mailboxes   _mailbox  _callbacks  _waiting  _messages  _delivery  _loop_thread
+    agents                  _agent
+    what users hold         _readers  _request  _unseen  _observer
+    what users subclass     _producer  _listener  _executor
+    the dispatcher          _lifetime  _membership  _dispatching  dispatcher
     for tests               testing
-    the command line        cli  demo/
+    the command line        cli  demo
 """
 
 from ._exceptions import (

@@ -11,10 +11,49 @@ No thread, no clock: the dispatcher's thread alone calls this, and hands in `now
 from __future__ import annotations
 
 import heapq
-from math import inf
+from math import inf, isnan
+from numbers import Real
 from typing import Any, Dict, Iterator, List, Tuple
 
-__all__ = ["Deadlines"]
+from ._exceptions import InvalidArgumentError, InvalidTypeError
+
+__all__ = ["Deadlines", "check_ttl"]
+
+
+def check_ttl(ttl: Any) -> float:
+    """Give a TTL as a positive number of milliseconds.
+
+    Raises
+    ------
+    InvalidTypeError
+        It is neither a number nor a `timedelta`.
+    InvalidArgumentError
+        It is not positive, or no number (NaN).
+    """
+    from datetime import timedelta
+
+    if isinstance(ttl, timedelta):
+        milliseconds = ttl.total_seconds() * 1000.0
+    elif isinstance(ttl, Real) and not isinstance(ttl, bool):
+        try:
+            milliseconds = float(ttl)
+        except OverflowError:  # a whole number beyond every float
+            milliseconds = inf if str(ttl)[0] != "-" else -inf
+    else:
+        raise InvalidTypeError(
+            "ttl must be a number of milliseconds or a timedelta, "
+            f"not {type(ttl).__name__}: {ttl!r}"
+        )
+    if isnan(milliseconds) or milliseconds <= 0:
+        raise InvalidArgumentError(f"ttl must be a positive number of milliseconds, not {ttl!r}")
+    if milliseconds < 1:
+        import warnings
+
+        warnings.warn(
+            f"ttl={ttl!r} is less than a millisecond; a TTL is in milliseconds, not seconds",
+            stacklevel=4,
+        )
+    return milliseconds
 
 
 class _Line:
@@ -90,7 +129,7 @@ class Deadlines:
                     break
                 late.append(request)
         self.wake = heads[0][0] if heads else inf
-        late.sort(key=lambda request: request.deadline)  # type: ignore[no-any-return]
+        late.sort(key=lambda request: request.deadline)
         return late
 
     def __iter__(self) -> Iterator[Any]:

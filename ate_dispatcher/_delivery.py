@@ -1,4 +1,4 @@
-"""Knowing that every listener has finished: the barrier behind ``wait(delivered=True)`` and ``flush``."""
+"""Knowing that every listener has finished: behind ``wait(delivered=True)`` and ``flush``."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@
     │   ├── RequestCancelledError
     │   └── NoProducersError            (LookupError)
     ├── WaitTimeoutError                (TimeoutError)  gather() gave up; the request goes on
-    ├── OverloadedError                 (TimeoutError)  max_open requests stayed open until the deadline
+    ├── OverloadedError                 (TimeoutError)  max_open stayed reached until the deadline
     ├── WorkCalledOffError              raised by current_request().check() in a producer
     │   └── WorkExpiredError            (TimeoutError)
     └── MissingExtraError               (ImportError)   an optional library is not installed
@@ -65,7 +65,7 @@ class InvalidArgumentError(UsageError, ValueError):
 
 
 class InvalidTypeError(UsageError, TypeError):
-    """An object of the wrong kind: not an agent, a hook that is missing, a topic that is no string."""
+    """An object of the wrong kind: no agent, a missing hook, a topic that is no string."""
 
 
 class NameTakenError(InvalidArgumentError):

@@ -62,7 +62,7 @@ class ExecutorProducer(Producer):
         self._ate_free = threading.Semaphore(self._ate_workers)
 
     @property
-    def produce_dispatcher_output(self) -> Callable[..., Any]:  # type: ignore[override]
+    def produce_dispatcher_output(self) -> Callable[..., Any]:
         """The function itself."""
         return self._ate_function
 

@@ -88,6 +88,8 @@ class Ledger:
         "ttl",
     )
 
+    _reason: str
+
     def __init__(
         self,
         topic: str,
@@ -262,13 +264,13 @@ class Ledger:
         values: Dict[str, Any] = {}
         for address in self._roster:
             row = self._rows.get(address)
-            good = isinstance(row, Outcome) and row.status is OK
-            if address in streams or (good and row.streamed):
+            good = row if isinstance(row, Outcome) and row.status is OK else None
+            if address in streams or (good is not None and good.streamed):
                 values[address.name] = list(streams.get(address, ()))
-                if good and row.value is not None:
-                    values[address.name].append(row.value)
-            elif good:
-                values[address.name] = row.value
+                if good is not None and good.value is not None:
+                    values[address.name].append(good.value)
+            elif good is not None:
+                values[address.name] = good.value
         return values
 
     def by_site(self) -> Dict[Any, Tuple[Outcome, ...]]:

@@ -9,35 +9,19 @@ import sys
 import weakref
 from math import inf
 from time import monotonic
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from ._mailbox import STOP, Fence
+from ._messages import TICK, Stop
 from ._outcomes import OutcomeStatus, RequestStatus
 from ._statistics import StopReport, Straggler
 
-__all__ = ["TICK", "Shutdown", "Stop", "Tick", "keep_until_exit"]
+__all__ = ["Shutdown", "keep_until_exit"]
 
 logger = logging.getLogger("ate_dispatcher")
 
 EXIT_SECONDS = 5.0
 """How long a script that forgot `stop` may take to hand out its results."""
-
-
-class Stop:
-    """A message: end, by `limit` (a point on the real clock) at the latest."""
-
-    __slots__ = ("drain", "limit")
-
-    def __init__(self, drain: bool, limit: Optional[float]) -> None:
-        self.drain = drain
-        self.limit = inf if limit is None else limit
-
-
-class Tick:
-    """A message that only wakes the dispatcher's thread: a manual clock moved on, a fence passed."""
-
-
-TICK = Tick()
 
 
 class Shutdown:

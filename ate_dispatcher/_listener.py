@@ -184,6 +184,6 @@ class FunctionListener(ResultListener):
         self._ate_function = function
 
     @property
-    def process_dispatcher_result(self) -> Callable[..., Any]:  # type: ignore[override]
+    def process_dispatcher_result(self) -> Callable[..., Any]:
         """The function itself."""
         return self._ate_function

@@ -46,7 +46,7 @@ class Options:
         self.copy = copy
 
     def select(self, roster: Tuple[Address, ...]) -> Tuple[Tuple[Address, ...], Tuple[str, ...]]:
-        """Narrow a topic's producers to those asked for; also name those asked for and not there."""
+        """Narrow a topic's producers to those asked for; name those asked for and not there."""
         chosen = roster
         if self.sites is not None:
             chosen = tuple(address for address in chosen if address.site in self.sites)

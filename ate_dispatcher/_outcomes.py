@@ -212,11 +212,11 @@ class Failure(Outcome):
 
     __slots__ = ("exception", "phase", "reason", "since", "status")
 
-    status: OutcomeStatus  # type: ignore[misc]
-    exception: Optional[BaseException]  # type: ignore[misc]
-    reason: str  # type: ignore[misc]
-    phase: Optional[Phase]  # type: ignore[misc]
-    since: Optional[float]  # type: ignore[misc]
+    status: OutcomeStatus
+    exception: Optional[BaseException]
+    reason: str
+    phase: Optional[Phase]
+    since: Optional[float]
 
     def __init__(
         self,

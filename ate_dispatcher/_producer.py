@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ._agent import Agent
 from ._exceptions import InvalidTypeError, WorkCalledOffError
@@ -196,7 +196,7 @@ class Producer(Agent):
 
         return self._ate_relay(request, step, close, started)
 
-    # ---- what goes wrong --------------------------------------------------------------------------
+    # ---- what goes wrong -----------------------------------------------------------------------
 
     def _ate_error(self, request: Request, error: BaseException, started: float) -> Failure:
         ended = request._home.clock()
@@ -250,6 +250,6 @@ class FunctionProducer(Producer):
         self._ate_function = function
 
     @property
-    def produce_dispatcher_output(self) -> Callable[..., Any]:  # type: ignore[override]
+    def produce_dispatcher_output(self) -> Callable[..., Any]:
         """The function itself."""
         return self._ate_function

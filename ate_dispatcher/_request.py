@@ -5,20 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from contextvars import ContextVar
-from math import inf
-from queue import Empty, SimpleQueue
-from threading import TIMEOUT_MAX
-from time import monotonic
+from queue import SimpleQueue
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
     AsyncIterator,
     Callable,
-    Dict,
     Generator,
     Iterator,
-    List,
     Mapping,
     Optional,
     Tuple,
@@ -28,26 +23,26 @@ from ._callbacks import Callbacks, local
 from ._delivery import Barrier
 from ._exceptions import (
     DeadlockError,
-    InvalidArgumentError,
     InvalidTypeError,
     NoCurrentRequestError,
-    StateError,
     WaitTimeoutError,
     WorkCalledOffError,
     WorkExpiredError,
 )
 from ._ledger import OPEN, Ledger
+from ._messages import Cancel, Probe
 from ._outcomes import Failure, Outcome, OutcomeStatus
+from ._readers import AsyncReader, Reader
+from ._waiting import END, ENDED, Waiter, acquire, get_within, limit_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["END", "ENDED", "Request", "ReturnAddress", "current_request", "working_for"]
+__all__ = ["Request", "ReturnAddress", "current_request", "working_for"]
 
 logger = logging.getLogger("ate_dispatcher")
 
 _NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
-_READER_BOUND = 10_000
 
 working_for: ContextVar[Any] = ContextVar("ate_dispatcher_working_for")
 """The address (or stand-in) whose ``running`` is the current request of this context."""
@@ -105,76 +100,6 @@ class ReturnAddress:
             self.refuse()
 
 
-class Waiter:
-    """Who is to be told that a request has ended. Made only when somebody waits.
-
-    The lock orders a registration against the end; user code never runs under it.
-    """
-
-    __slots__ = ("_lock", "_tell")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tell: Optional[List[Callable[[], Any]]] = []
-
-    def add(self, tell: Callable[[], Any]) -> bool:
-        """Have `tell` called at the end, on the dispatcher's thread; False if it has passed."""
-        with self._lock:
-            if self._tell is None:
-                return False
-            self._tell.append(tell)
-            return True
-
-    def discard(self, tell: Callable[[], Any]) -> None:
-        """Forget a registration, so that a wait that timed out leaves nothing behind."""
-        with self._lock:
-            if self._tell is not None and tell in self._tell:
-                self._tell.remove(tell)
-
-    def finish(self) -> None:
-        """Tell everybody, once."""
-        with self._lock:
-            told, self._tell = self._tell, None
-        for tell in told or ():
-            tell()
-
-
-ENDED: Any = Waiter()
-ENDED.finish()
-
-END = "end"
-"""Key beside the addresses in a request's rows under which its waiter is contested: who waits
-inserts a `Waiter`, who ends it inserts `ENDED`, and one ``dict.setdefault`` decides who was first."""
-
-
-class Attach:
-    """Ask the dispatcher's thread to let a reader follow a request."""
-
-    __slots__ = ("reader", "request")
-
-    def __init__(self, request: Request, reader: Any) -> None:
-        self.request = request
-        self.reader = reader
-
-
-class Cancel:
-    """Ask the dispatcher's thread to end a request."""
-
-    __slots__ = ("request",)
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-
-
-class Probe:
-    """Ask the dispatcher's thread to call `answer` once all sent before it is scattered."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, answer: Callable[[], None]) -> None:
-        self.answer = answer
-
-
 class Request(Ledger):
     """What ``send_request`` returns.
 
@@ -213,7 +138,7 @@ class Request(Ledger):
         Returns
         -------
         bool
-            False if the time ran out, which changes nothing; ``laggards()`` then says who is behind.
+            False if the time ran out, which changes nothing; ``laggards()`` says who is behind.
 
         Raises
         ------
@@ -244,8 +169,11 @@ class Request(Ledger):
         return self
 
     def laggards(self) -> Tuple[str, ...]:
-        """Name who has not finished: producers of an open request, or else the listeners that the
-        last ``wait(delivered=True)`` still waits for."""
+        """Name who has not finished.
+
+        Producers of an open request, or else the listeners that the last ``wait(delivered=True)``
+        still waits for.
+        """
         if self.status is OPEN:
             done = {outcome._address for outcome in self._final()}
             return tuple(a.name for a in self._roster if a not in done)
@@ -334,7 +262,8 @@ class Request(Ledger):
         """Give the seconds left until the deadline, 0.0 when it has passed or the end has come."""
         if self.cancelled:
             return 0.0
-        return max(0.0, self.deadline - self._home.clock())
+        left: float = self.deadline - self._home.clock()
+        return max(0.0, left)
 
     def check(self) -> None:
         """Raise if the work on this request is no longer wanted; for loops inside a producer.
@@ -375,7 +304,7 @@ class Request(Ledger):
                 timer(duration, lambda: woken.put(False))
                 called_off = woken.get()
             else:
-                called_off = _get_within(woken, duration)
+                called_off = get_within(woken, duration)
         finally:
             waiter.discard(call_off)
         return whole and not called_off and not self.cancelled
@@ -437,11 +366,11 @@ class Request(Ledger):
         """Yield the outcomes as they come, partial ones too, until the end."""
         self._seen_soon()
         self._guard_wait(False, None)
-        return _Reader(self)
+        return Reader(self)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         self._seen_soon()
-        return _AsyncReader(self)
+        return AsyncReader(self)
 
     def _seen_soon(self) -> None:
         """Somebody waits, so whatever fails will be looked at."""
@@ -457,123 +386,3 @@ class Request(Ledger):
             ended = min(token, self.deadline)
             status = OutcomeStatus.REJECTED
             self._home.post(Failure(self, address, status, reason, None, ended))
-
-
-class _Reader:
-    """One thread's view of a request's outcomes as they come; the buffer is bounded, its own.
-
-    `push` and `finish` run on the dispatcher's thread, ``next`` on the reader's.
-    """
-
-    __slots__ = ("_queue", "_request", "dropped")
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self.dropped = 0
-        request._home.post(Attach(request, self))
-
-    def push(self, outcome: Outcome) -> None:
-        if self._queue.qsize() >= _READER_BOUND:
-            try:
-                self._queue.get_nowait()
-            except Empty:
-                pass  # the reader took it first: there is room now
-            else:
-                self._drop()
-        self._put(outcome)
-
-    def finish(self) -> None:
-        self._put(None)
-
-    def _put(self, item: Optional[Outcome]) -> None:
-        self._queue.put(item)
-
-    def _drop(self) -> None:
-        if not self.dropped:
-            logger.warning(
-                "a reader of %r is %d outcomes behind: the oldest are dropped",
-                self._request,
-                _READER_BOUND,
-            )
-        self.dropped += 1
-
-    def __iter__(self) -> _Reader:
-        return self
-
-    def __next__(self) -> Outcome:
-        outcome: Optional[Outcome] = self._queue.get()
-        if outcome is None:
-            self._queue.put(None)  # a reader asked again after the end gets the end again
-            raise StopIteration
-        return outcome
-
-
-class _AsyncReader(_Reader):
-    """The same for a coroutine: woken through its event loop."""
-
-    __slots__ = ("_loop", "_ready")
-
-    def __init__(self, request: Request) -> None:
-        import asyncio
-
-        self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Event()
-        super().__init__(request)
-
-    def _put(self, item: Optional[Outcome]) -> None:
-        self._queue.put(item)
-        try:
-            self._loop.call_soon_threadsafe(self._ready.set)
-        except RuntimeError:
-            logger.debug("a reader of %r closed its event loop", self._request)
-
-    def __aiter__(self) -> _AsyncReader:
-        return self
-
-    async def __anext__(self) -> Outcome:
-        while True:
-            try:
-                outcome: Optional[Outcome] = self._queue.get_nowait()
-            except Empty:
-                self._ready.clear()
-                if self._queue.empty():
-                    await self._ready.wait()
-                continue
-            if outcome is None:
-                self._queue.put(None)
-                raise StopAsyncIteration
-            return outcome
-
-
-# ---- time ------------------------------------------------------------------------------------------
-
-
-def limit_of(timeout: Optional[float]) -> Optional[float]:
-    """Turn a timeout in seconds into a point on the real monotonic clock."""
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise InvalidTypeError(f"a timeout must be a number of seconds or None, not {timeout!r}")
-    if timeout != timeout:
-        raise InvalidArgumentError("a timeout must not be NaN")
-    return None if timeout == inf else monotonic() + timeout
-
-
-def acquire(lock: Any, limit: Optional[float]) -> bool:
-    """Acquire within a limit, in waits no longer than the platform can wait."""
-    if limit is None:
-        return bool(lock.acquire())
-    while True:
-        left = max(0.0, limit - monotonic())
-        if lock.acquire(True, min(left, TIMEOUT_MAX)):
-            return True
-        if left < TIMEOUT_MAX:
-            return False
-
-
-def _get_within(queue: SimpleQueue[bool], seconds: float) -> bool:
-    try:
-        return queue.get(timeout=min(seconds, TIMEOUT_MAX))
-    except Empty:
-        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Tuple
+from typing import Dict, Mapping, NamedTuple, Tuple
 
 from ._outcomes import OutcomeStatus, RequestStatus
 
@@ -50,7 +50,8 @@ class ProducerStatistics(NamedTuple):
     @property
     def requests(self) -> int:
         """Rows with a final outcome."""
-        return sum(self[position] for position in (0, 2, 3, 4, 5, 6))
+        closed = self.errors + self.timeouts + self.cancelled + self.rejected + self.not_needed
+        return self.ok + closed
 
 
 class ListenerStatistics(NamedTuple):
@@ -83,17 +84,19 @@ class Statistics(NamedTuple):
 
 def producer_statistics(tally: Tally, depth: int, busy: bool) -> ProducerStatistics:
     """Freeze a tally."""
-    closed: List[int] = [
-        tally.closed.get(status, 0)
-        for status in (
-            OutcomeStatus.ERROR,
-            OutcomeStatus.TIMEOUT,
-            OutcomeStatus.CANCELLED,
-            OutcomeStatus.REJECTED,
-            OutcomeStatus.NOT_NEEDED,
-        )
-    ]
-    return ProducerStatistics(tally.ok, tally.partials, *closed, tally.lates, depth, busy)
+    closed = tally.closed.get
+    return ProducerStatistics(
+        ok=tally.ok,
+        partials=tally.partials,
+        errors=closed(OutcomeStatus.ERROR, 0),
+        timeouts=closed(OutcomeStatus.TIMEOUT, 0),
+        cancelled=closed(OutcomeStatus.CANCELLED, 0),
+        rejected=closed(OutcomeStatus.REJECTED, 0),
+        not_needed=closed(OutcomeStatus.NOT_NEEDED, 0),
+        lates=tally.lates,
+        depth=depth,
+        busy=busy,
+    )
 
 
 class Straggler(NamedTuple):

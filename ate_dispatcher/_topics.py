@@ -11,7 +11,7 @@ from typing import Any, Tuple
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["TopicFilter", "check_topic", "split_topic"]
+__all__ = ["TopicFilter", "check_subject", "check_topic", "split_topic"]
 
 ONE_WORD = frozenset(("*", "+"))
 REST = "#"
@@ -110,3 +110,9 @@ class TopicFilter:
 
     def __repr__(self) -> str:
         return f"TopicFilter({self.pattern!r})"
+
+
+def check_subject(subject: Any) -> None:
+    """Raise unless `subject` is what an agent may be registered with: a topic or a filter."""
+    if not isinstance(subject, TopicFilter):
+        check_topic(subject)

@@ -1,0 +1,491 @@
+"""The dispatcher's thread: its turns, and what it does with requests and outcomes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from math import inf
+from queue import Empty
+from threading import TIMEOUT_MAX
+from time import monotonic
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from ._address import Address
+from ._callbacks import local
+from ._delivery import Barrier
+from ._ledger import OPEN, Extra
+from ._lifetime import Shutdown
+from ._membership import Membership
+from ._messages import (
+    TICK,
+    Attach,
+    Cancel,
+    Departed,
+    Deregister,
+    Gone,
+    Observe,
+    Probe,
+    Register,
+    Stop,
+    Tick,
+)
+from ._options import Options
+from ._outcomes import (
+    CopiedOutcome,
+    Failure,
+    Outcome,
+    OutcomeStatus,
+    Partial,
+    RequestStatus,
+    StreamEnd,
+)
+from ._request import Request
+from ._routes import Route
+from ._statistics import StopReport
+from ._unseen import UnseenFailures
+from ._waiting import END, ENDED
+
+__all__ = ["Dispatching"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+COMPLETE = RequestStatus.COMPLETE
+_HIGH_WATER_EVERY = 1024
+
+
+class Dispatching(Membership):
+    """The part of a dispatcher that runs on its thread.
+
+    Everything here does, except `_close`, `_refuse_mailbox` and `_abandon`, which say where they
+    run. The ledgers' ends, the deadlines and the counts have this thread as their only writer.
+    """
+
+    def __init__(
+        self,
+        name: Optional[str],
+        clock: Callable[[], float],
+        high_water: int,
+        on_listener_error: Optional[Callable[[str, Any, BaseException], Any]],
+        max_open: Optional[int],
+        grace: float,
+    ) -> None:
+        super().__init__(name, clock, high_water, on_listener_error)
+        self._manual = hasattr(clock, "attach")
+        if self._manual:
+            put = self._mailbox.put
+            clock.attach(lambda: put(TICK))  # type: ignore[attr-defined]
+        self._admission = None if max_open is None else threading.Semaphore(max_open)
+        # What a new request must pass before it is sent; None, the common case, costs one look.
+        self._hurdle: Optional[Callable[[Request], None]] = None
+        self._grace = grace
+        self._begun = False
+        self._ended: Dict[RequestStatus, int] = {}
+        self._lates = 0
+        self._requests = 0
+        self._completed = 0
+        self._handled = 0
+        self._shutdown: Optional[Shutdown] = None
+        self._report: Optional[StopReport] = None
+        self._handlers: Dict[type, Callable[[Any, float], None]] = {
+            Outcome: self._on_answer,
+            CopiedOutcome: self._on_answer,
+            StreamEnd: self._on_answer,
+            Failure: self._on_failure,
+            Partial: self._on_partial,
+            Request: self._on_request,
+            Cancel: self._on_cancel,
+            Attach: self._on_attach,
+            Barrier: self._on_barrier,
+            Probe: self._on_probe,
+            Stop: self._on_stop,
+            Tick: self._on_tick,
+            Register: self._on_register,
+            Deregister: self._on_deregister,
+            Gone: self._on_gone,
+            Departed: self._on_departed,
+            Observe: self._on_observe,
+        }
+
+    def _turn_away(self, request: Request) -> None:
+        raise NotImplementedError  # said by ATEDispatcher
+
+    def run(self) -> None:
+        """Serve the mailbox until stopped. Not to be called or overridden."""
+        outer = getattr(local, "role", None)
+        local.role = self._home
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._finish()
+            if outer is None:
+                del local.role
+            else:
+                local.role = outer
+
+    def _turn(self) -> bool:
+        """Handle what is in the mailbox, or wait for it; then what is due. False at the end.
+
+        The clock is read before the mailbox is measured: an outcome stamped by a deadline that
+        `now` has passed, and put before this turn, is handled before the request expires (C3).
+        """
+        deadlines = self._deadlines
+        now = self._clock()
+        count = self._mailbox.qsize()
+        if count:
+            self._serve(count, now)
+            self._handled += count
+            if self._handled >= _HIGH_WATER_EVERY:
+                self._handled = 0
+                self._watch_levels()
+        if not count and now <= deadlines.wake and not (self._shutdown and self._shutdown.due()):
+            message = self._next_message(now)
+            if message is not None:
+                self._handlers[type(message)](message, self._clock())
+        elif now > deadlines.wake:
+            for request in deadlines.due(now):
+                self._expire(request, now)
+        return self._shutdown is None or self._shutdown.proceed()
+
+    def _serve(self, count: int, now: float) -> None:
+        """Handle so many messages: the hot loop of the dispatching side.
+
+        Plain requests and plain answers, the common case, are handled right here: `_on_request`,
+        `_on_answer`, `Ledger.accept` and `_end` written out without what only others need, which
+        is a third faster in every shape of the benchmark. Everything else, and whatever is late,
+        goes the general way; both say the same.
+        """
+        deadlines = self._deadlines
+        get = self._mailbox.get
+        handlers = self._handlers
+        tallies = self._tallies
+        known = self._known
+        for _ in range(count):
+            message = get()
+            kind = type(message)
+            if kind is not Outcome:
+                if kind is Request and message._options is None and self._shutdown is None:
+                    topic = message.topic
+                    route = known.get(topic) or self._routes.route(topic)
+                    if route.roster:
+                        message.scatter(route.roster, now)
+                        deadlines.add(message)
+                        self._requests += 1
+                        for tell in route.requests:
+                            tell(message)
+                        for deliver in route.scatter:
+                            deliver(message)
+                        continue
+                handlers[kind](message, now)
+                continue
+            request = message._request
+            rows = request._rows
+            address = message._address
+            if (
+                request._extra is not None
+                or message.ended > request.deadline
+                or rows.get(address) is not message.started
+            ):
+                self._on_answer(message, now)
+                continue
+            rows[address] = message
+            message._request = None
+            if address in tallies:
+                tallies[address].ok += 1
+            topic = request.topic
+            route = known.get(topic) or self._routes.route(topic)
+            for deliver in route.values:
+                deliver(message)
+            request._missing = missing = request._missing - 1
+            if missing:
+                continue
+            request.status = COMPLETE
+            self._completed += 1
+            deadlines.remove(request)
+            for deliver in route.ends:
+                deliver(request)
+            if rows.setdefault(END, ENDED) is not ENDED:
+                rows[END].finish()
+            if self._admission is not None:
+                self._admission.release()
+
+    def _next_message(self, now: float) -> Any:
+        """Wait for a message; None when something falls due instead."""
+        wait = inf if self._manual else self._deadlines.wake - now
+        if self._shutdown is not None:
+            wait = min(wait, self._shutdown.alarm - monotonic())
+        if wait == inf:
+            return self._mailbox.get()
+        try:
+            # Past the deadline by the clock's least step, so that waking means that it is due.
+            return self._mailbox.get(True, min(max(wait, 0.0) + 1e-6, TIMEOUT_MAX))
+        except Empty:
+            return None
+
+    def _on_request(self, request: Request, now: float) -> None:
+        if self._shutdown is not None and not self._shutdown.accepting:
+            request.scatter((), now)
+            self._deadlines.add(request)
+            self._requests += 1
+            self._end(request, RequestStatus.STOPPED)
+            return
+        topic = request.topic
+        route = self._known.get(topic) or self._routes.route(topic)
+        roster, scatter = route.roster, route.scatter
+        missing: Tuple[Address, ...] = ()
+        if request._options is not None:
+            roster, missing = self._select(request, roster)
+            scatter = tuple(address.deliver for address in roster if address not in missing)
+        request.scatter(roster, now)
+        self._deadlines.add(request)
+        self._requests += 1
+        for tell in route.requests:
+            tell(request)
+        if not scatter:
+            if not roster:
+                request._reason = getattr(request, "_reason", "") or (
+                    f"no producer is registered for {request.topic!r}"
+                )
+            self._end(request, RequestStatus.NO_PRODUCERS)
+            return
+        for deliver in scatter:
+            deliver(request)
+        for address in missing:
+            request._refuse(address, f"no producer {address.name!r} on {request.topic!r}")
+
+    def _select(
+        self, request: Request, roster: Tuple[Address, ...]
+    ) -> Tuple[Tuple[Address, ...], Tuple[Address, ...]]:
+        """Narrow the roster to what the options ask for; named ones not there get a row too."""
+        options: Options = request._options
+        rule = options.early_finish()
+        if rule is not None:
+            request.extra().until = rule
+        chosen, names = options.select(roster)
+        if not chosen and (options.to is not None or options.sites is not None):
+            there = ", ".join(repr(address.name) for address in roster) or "nobody"
+            request._reason = (
+                f"no producer on {request.topic!r} with {options.describe()}; registered: {there}"
+            )
+            return (), ()
+        ghosts = tuple(Address(name) for name in names)
+        return chosen + ghosts, ghosts
+
+    def _on_answer(self, outcome: Outcome, now: float) -> None:
+        request = outcome._request
+        if not request.accept(outcome):
+            self._late(request, outcome)
+            return
+        outcome._request = None
+        tally = self._tallies.get(outcome._address)
+        if tally is not None:
+            tally.ok += 1
+        topic = request.topic
+        route = self._known.get(topic) or self._routes.route(topic)
+        for deliver in route.values:
+            deliver(outcome)
+        if request._extra is not None:
+            self._attend(request, outcome, request._extra)
+        if not request._missing and request.status is OPEN:
+            self._end(request, COMPLETE, route)
+
+    def _on_partial(self, outcome: Partial, now: float) -> None:
+        request = outcome._request
+        if not request.accept_partial(outcome):
+            self._late(request, outcome)
+            return
+        outcome._request = None
+        tally = self._tallies.get(outcome._address)
+        if tally is not None:
+            tally.partials += 1
+        for deliver in self._routes.route(request.topic).values:
+            deliver(outcome)
+        self._attend(request, outcome, request.extra())
+
+    def _on_failure(self, failure: Failure, now: float) -> None:
+        request = failure._request
+        if not request.accept(failure):
+            self._late(request, failure)
+            return
+        self._relay_failure(request, failure)
+        if not request._missing and request.status is OPEN:
+            self._end(request, COMPLETE)
+
+    def _relay_failure(self, request: Request, failure: Failure) -> None:
+        failure._request = None
+        tally = self._tallies.get(failure._address)
+        if tally is not None:
+            tally.add(failure.status)
+        route = self._routes.route(request.topic)
+        for deliver in route.outcomes:
+            deliver(failure)
+        if failure.status is OutcomeStatus.ERROR and not route.outcomes and not route.ends:
+            UnseenFailures.note(request, failure)
+        if request._extra is not None:
+            self._attend(request, failure, request._extra)
+
+    def _attend(self, request: Request, outcome: Outcome, extra: Extra) -> None:
+        """Serve a request's readers and its early-finish rule."""
+        for reader in extra.readers:
+            reader.push(outcome)
+        if extra.until is None or request.status is not OPEN or isinstance(outcome, Failure):
+            return
+        try:
+            satisfied = extra.until(outcome)
+        except Exception:
+            logger.exception("the until= predicate of %r raised and is disabled", request)
+            extra.until = None
+            return
+        if satisfied and request._missing:
+            self._call_off(request, RequestStatus.SATISFIED, OutcomeStatus.NOT_NEEDED, "")
+        elif satisfied:
+            self._end(request, RequestStatus.SATISFIED)
+
+    def _late(self, request: Request, outcome: Outcome) -> None:
+        """Count an answer that came too late, and show it to observers; nobody else gets it."""
+        outcome._request = None
+        self._lates += 1
+        tally = self._tallies.get(outcome._address)
+        if tally is not None:
+            tally.lates += 1
+        in_time = outcome.ended is not None and outcome.ended <= request.deadline
+        logger.debug("late answer of %r on %r", outcome.producer, outcome.topic)
+        for observer in self._watching:
+            self._callbacks.post(observer.on_late, outcome, in_time)
+
+    def _expire(self, request: Request, now: float) -> None:
+        for failure in request.close_rows(
+            lambda address, started: request.expired_row(address, started, now)
+        ):
+            self._relay_failure(request, failure)
+        self._end(request, RequestStatus.EXPIRED)
+
+    def _call_off(
+        self, request: Request, status: RequestStatus, row_status: OutcomeStatus, reason: str
+    ) -> None:
+        """End an open request early; whatever of it has not begun never will."""
+        request._cancelled = True
+        for failure in request.close_rows(
+            lambda address, started: Failure(request, address, row_status, reason, started)
+        ):
+            self._relay_failure(request, failure)
+        self._end(request, status)
+
+    def _end(self, request: Request, status: RequestStatus, route: Optional[Route] = None) -> None:
+        """Let an open request's status become final, and tell everybody, in this order."""
+        request.status = status
+        self._deadlines.remove(request)
+        if status is COMPLETE:
+            self._completed += 1
+        else:
+            self._ended[status] = self._ended.get(status, 0) + 1
+        if route is None:
+            route = self._routes.route(request.topic)
+        for deliver in route.ends:
+            deliver(request)
+        request._told()
+        if request._extra is not None:
+            for reader in request._extra.readers:
+                reader.finish()
+            request._extra.readers = ()
+        if self._admission is not None:
+            self._admission.release()
+
+    def _on_cancel(self, message: Cancel, now: float) -> None:
+        request = message.request
+        if request.status is OPEN:
+            self._call_off(
+                request,
+                RequestStatus.CANCELLED,
+                OutcomeStatus.CANCELLED,
+                "the request was cancelled",
+            )
+
+    def _on_attach(self, message: Attach, now: float) -> None:
+        """Let a reader follow: first what is there already, then everything as it comes."""
+        request, reader = message.request, message.reader
+        for outcome in request._final():
+            reader.push(outcome)
+        if request.status is OPEN:
+            extra = request.extra()
+            extra.readers = (*extra.readers, reader)
+        else:
+            reader.finish()
+
+    def _on_barrier(self, barrier: Barrier, now: float) -> None:
+        if barrier.after_requests:
+            barrier.requests = tuple(self._deadlines)
+        self._after_end(barrier.requests, lambda: barrier.send(self._audience()))
+
+    def _on_probe(self, probe: Probe, now: float) -> None:
+        probe.answer()
+
+    def _on_tick(self, tick: Tick, now: float) -> None:
+        """Nothing to handle: the turn that got it looks at the clock, and whether to end."""
+
+    def _on_stop(self, message: Stop, now: float) -> None:
+        if self._shutdown is None:
+            self._shutdown = Shutdown(self, self._grace)
+        self._shutdown.ask(message)
+
+    def _finish(self) -> None:
+        """The thread's last act: nothing that arrives from here on is lost, it is refused."""
+        shutdown = self._shutdown
+        self._home.gone = True
+        for request in tuple(self._deadlines):  # only if the loop itself failed
+            self._call_off(request, RequestStatus.STOPPED, OutcomeStatus.CANCELLED, "stopped")
+        self._refuse_mailbox()
+        with self._lock:
+            self._agents.clear()
+        if shutdown is not None:
+            self._report = shutdown.report()
+
+    def _refuse_mailbox(self) -> None:
+        """Answer whoever posts to a dispatcher that has ended. Any thread, each message once."""
+        while True:
+            try:
+                message = self._mailbox.get_nowait()
+            except Empty:
+                return
+            if isinstance(message, Request):
+                if message.status is OPEN:
+                    message.status = RequestStatus.STOPPED
+                    message._told()
+                    if self._admission is not None:
+                        self._admission.release()
+            elif isinstance(message, Barrier):
+                message.send(self._audience())
+            elif isinstance(message, Probe):
+                message.answer()
+            elif isinstance(message, Deregister):
+                message.passed()
+            elif isinstance(message, Register):
+                self._release(message.agent)
+            elif isinstance(message, Attach):
+                self._on_attach(message, 0.0)
+
+    def _abandon(self) -> None:
+        """In the child of a fork: none of the threads exists here, so everything has stopped."""
+        self._close()
+        self._begun = self._home.gone = True
+        self._lock = threading.Lock()
+        self._callbacks.abandon()
+        for agent in self._agents.values():
+            agent._ate_gone = True
+            agent._ate_lock = threading.Lock()
+        self._report = StopReport(0, {}, (), finished=True)
+        for request in tuple(self._deadlines):
+            request.close_rows(
+                lambda address, started, request=request: Failure(
+                    request, address, OutcomeStatus.CANCELLED, "the process forked", started
+                )
+            )
+            request.status = RequestStatus.STOPPED
+            request._rows[END] = ENDED  # who waited was another thread: it is not here
+            self._deadlines.remove(request)
+        self._refuse_mailbox()
+
+    def _close(self) -> None:
+        """Refuse new requests and registrations from here on."""
+        self._closed = True
+        self._hurdle = self._turn_away

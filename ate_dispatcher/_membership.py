@@ -1,0 +1,282 @@
+"""Who belongs to a dispatcher: names, registrations, departures, observers."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from queue import SimpleQueue
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from ._address import Address
+from ._agent import Agent, default_name
+from ._callbacks import Callbacks, local
+from ._deadlines import Deadlines
+from ._exceptions import InvalidTypeError, NameTakenError, StateError
+from ._listener import ResultListener
+from ._mailbox import STOP, Fence
+from ._messages import Departed, Deregister, Gone, Observe, Register
+from ._observer import Observer
+from ._outcomes import Outcome
+from ._request import Request, ReturnAddress
+from ._routes import Routes, Subject, Taps
+from ._statistics import Tally
+from ._topics import check_subject
+from ._waiting import acquire, limit_of
+
+__all__ = ["Membership"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+
+class Membership(threading.Thread):
+    """The part of a dispatcher that knows its agents.
+
+    Methods named ``_on_…`` and those documented so run on the dispatcher's thread, which alone
+    writes the routes, the tallies and the set of listeners. Callers' threads share the names and
+    the life cycle, under `_lock`.
+    """
+
+    def __init__(
+        self,
+        name: Optional[str],
+        clock: Callable[[], float],
+        high_water: int,
+        on_listener_error: Optional[Callable[[str, Any, BaseException], Any]],
+    ) -> None:
+        super().__init__(name=name or default_name("ATEDispatcher"), daemon=True)
+        self._mailbox: SimpleQueue[Any] = SimpleQueue()
+        self._callbacks = Callbacks(f"{self.name}-callbacks")
+        self._home = home = ReturnAddress(self._mailbox.put, clock, self._callbacks)
+        home.refuse = self._refuse_mailbox
+        home.agent_left = self._agent_left
+        home.listener_raised = self._listener_raised
+        self._clock = clock
+        self._high_water = high_water
+        self._on_listener_error = on_listener_error
+        # What callers' threads share, under the lock; never held while user code runs.
+        self._lock = threading.Lock()
+        self._agents: Dict[str, Agent] = {}
+        self._observers: Tuple[Observer, ...] = ()
+        self._closed = False
+        # From here on written by the dispatcher's thread alone.
+        self._routes = routes = Routes()
+        self._known = routes.known
+        self._deadlines = Deadlines()
+        self._tallies: Dict[Address, Tally] = {}
+        self._listeners: Dict[Address, Agent] = {}
+        self._watching: Tuple[Observer, ...] = ()
+        self._warned: Dict[Address, None] = {}
+        self._dismissing = False
+
+    def _refuse_mailbox(self) -> None:
+        raise NotImplementedError  # said by Dispatching, which knows every kind of message
+
+    def _after_end(self, requests: Tuple[Request, ...], then: Callable[[], None]) -> None:
+        """Call `then` when these open requests have ended; both on the dispatcher's thread."""
+        left = [len(requests)]
+
+        def ended() -> None:
+            left[0] -= 1
+            if not left[0]:
+                then()
+
+        for request in requests:
+            request._waiter().add(ended)
+        if not requests:
+            then()
+
+    def _check_agent(self, agent: Any, kind: type) -> None:
+        if not isinstance(agent, kind):
+            article = "an agent" if kind is Agent else f"a {kind.__name__}"
+            raise InvalidTypeError(f"{agent!r} is not {article}, but {type(agent).__name__}")
+        if not hasattr(agent, "_ate_address"):
+            raise InvalidTypeError(
+                f"{type(agent).__qualname__}.__init__ must call super().__init__() first"
+            )
+
+    def _register(self, agent: Agent, subject: Subject) -> None:
+        check_subject(subject)
+        hooks = None
+        agent._ate_check_hooks()  # type: ignore[attr-defined]
+        if isinstance(agent, ResultListener):
+            hooks = agent._ate_hooks()
+        if agent._ate_gone:
+            raise StateError(f"{agent.name!r} {agent._ate_why_gone()}: it cannot be registered")
+        with self._lock:
+            if self._closed:
+                raise StateError(f"{self.name!r} has stopped: nothing can be registered")
+            address = agent._ate_address
+            if not agent._ate_dispatchers():
+                address.name = agent.name
+            holder = self._agents.setdefault(address.name, agent)
+            if holder is not agent:
+                raise NameTakenError(
+                    f"the name {address.name!r} is taken by another agent of this dispatcher: "
+                    "give one of them name=…"
+                )
+            agent._ate_join(self._home)
+            self._home.put(Register(agent, subject, hooks))
+        if self._home.gone:
+            self._refuse_mailbox()
+
+    def _deregister(
+        self,
+        agent: Agent,
+        subject: Optional[Subject],
+        wait: bool,
+        timeout: Optional[float],
+        stop: bool = False,
+    ) -> bool:
+        if subject is not None:
+            check_subject(subject)
+        limit = limit_of(timeout)
+        ended = threading.Lock()
+        ended.acquire()
+        self._home.post(Deregister(agent, subject, ended.release, stop))
+        if not wait or hasattr(local, "role"):
+            return False
+        if self.ident is None and not self._home.gone:
+            return True  # never started: nothing has been scattered yet
+        return acquire(ended, limit)
+
+    def _free_name(self, stem: str) -> str:
+        names = itertools.chain((stem,), (f"{stem}-{n}" for n in itertools.count(2)))
+        return next(name for name in names if name not in self._agents)
+
+    def _release(self, agent: Agent, times: Optional[int] = 1) -> int:
+        """Take back what `_register` noted, the last frees the name; give how many are left."""
+        with self._lock:
+            left = agent._ate_part(self._home, times)
+            if not left and self._agents.get(agent._ate_address.name) is agent:
+                del self._agents[agent._ate_address.name]
+        return left
+
+    def _agent_left(self, agent: Agent) -> None:
+        """An agent's last act, on its own thread."""
+        self._home.post(Gone(agent))
+
+    def _listener_raised(self, listener: Agent, event: Any, error: BaseException) -> None:
+        """On the listener's thread: hand an error on to whoever asked for it."""
+        name = listener._ate_address.name
+        if self._on_listener_error is not None:
+            self._callbacks.post(self._on_listener_error, name, event, error)
+        for observer in self._watching:
+            self._callbacks.post(observer.on_listener_error, name, event, error)
+
+    def _on_register(self, message: Register, now: float) -> None:
+        agent = message.agent
+        address = agent._ate_address
+        if message.hooks is not None:
+            new = self._routes.add_listener(address, message.subject, message.hooks)
+            self._listeners[address] = agent
+        else:
+            new = self._routes.add_producer(address, message.subject)
+            self._tallies.setdefault(address, Tally())
+        if not new:
+            self._release(agent)
+        if agent._ate_gone:
+            # It left between the caller's check and now. It was joined before it could see us, or
+            # it saw us and its `Gone` is on its way: doing it twice changes nothing.
+            self._on_gone(Gone(agent), now)
+
+    def _on_deregister(self, message: Deregister, now: float) -> None:
+        agent = message.agent
+        address = agent._ate_address
+        subjects = self._routes.subjects(address) if message.subject is None else (message.subject,)
+        for subject in subjects:
+            if self._routes.remove(address, subject):
+                self._depart(agent)
+        if message.stop and not agent._ate_dispatchers():
+            address.control(STOP)
+        if agent._ate_gone:
+            message.passed()
+        elif agent.ident is None:
+            self._when_ended(agent, message.passed)
+        else:
+            address.control(Fence(message.passed))
+
+    def _when_ended(self, agent: Agent, passed: Callable[[], None]) -> None:
+        """Call `passed` when no open request has a row of an agent that was never started."""
+        address = agent._ate_address
+        waiting = tuple(
+            request
+            for request in self._deadlines
+            if address in request._roster and not isinstance(request._rows.get(address), Outcome)
+        )
+        self._after_end(waiting, passed)
+
+    def _depart(self, agent: Agent) -> None:
+        """One registration of an agent is gone; with the last one the dispatcher forgets it."""
+        if self._release(agent):
+            return
+        address = agent._ate_address
+        self._tallies.pop(address, None)
+        self._warned.pop(address, None)
+        if address in self._listeners:
+            # It may still have events of ours: it stays in the audience until a fence has passed.
+            put = self._home.put
+            if address.started:
+                address.control(Fence(lambda: put(Departed(agent))))
+            elif not agent._ate_mailbox.qsize():
+                del self._listeners[address]
+
+    def _on_departed(self, message: Departed, now: float) -> None:
+        address = message.agent._ate_address
+        if not self._routes.subjects(address):
+            self._listeners.pop(address, None)
+
+    def _on_gone(self, message: Gone, now: float) -> None:
+        """An agent's thread has ended: out of the routes, and what still reached it is refused."""
+        agent = message.agent
+        address = agent._ate_address
+        for subject in self._routes.subjects(address):
+            self._routes.remove(address, subject)
+        self._release(agent, None)
+        agent._ate_refuse_mailbox()
+        self._tallies.pop(address, None)
+        self._warned.pop(address, None)
+        if not self._dismissing:
+            self._listeners.pop(address, None)
+
+    def _on_observe(self, message: Observe, now: float) -> None:
+        self._watching = message.observers
+        self._routes.set_taps(
+            Taps(self._tap("on_request"), self._tap("on_outcome"), self._tap("on_end"))
+            if message.observers
+            else None
+        )
+
+    def _tap(self, hook: str) -> Callable[[Any], None]:
+        calls = tuple(getattr(observer, hook) for observer in self._watching)
+        post = self._callbacks.post
+
+        def tell(event: Any) -> None:
+            for call in calls:
+                post(call, event)
+
+        return tell
+
+    def _watch_levels(self) -> None:
+        """Warn once about each agent whose mailbox has grown past the high-water mark."""
+        for address in self._routes.addresses():
+            agent = self._agents.get(address.name)
+            depth = 0 if agent is None else agent._ate_mailbox.qsize()
+            if depth > self._high_water and address not in self._warned:
+                self._warned[address] = None
+                logger.warning(
+                    "%d messages wait for %r: it is too slow for what it is sent; "
+                    "capacity= would bound it",
+                    depth,
+                    address.name,
+                )
+            elif depth < self._high_water // 2:
+                self._warned.pop(address, None)
+
+    def _audience(self) -> List[Address]:
+        """Give the listeners that may have unhandled events: all, but the idle never started."""
+        return [
+            address
+            for address, agent in self._listeners.items()
+            if not agent._ate_gone and (address.started or agent._ate_mailbox.qsize())
+        ]

@@ -1,0 +1,86 @@
+"""Waiting for the end of a request: who is told, and how long is waited."""
+
+from __future__ import annotations
+
+import threading
+from math import inf
+from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
+from time import monotonic
+from typing import Any, Callable, List, Optional
+
+from ._exceptions import InvalidArgumentError, InvalidTypeError
+
+__all__ = ["END", "ENDED", "Waiter", "acquire", "get_within", "limit_of"]
+
+
+class Waiter:
+    """Who is to be told that a request has ended. Made only when somebody waits.
+
+    The lock orders a registration against the end; user code never runs under it.
+    """
+
+    __slots__ = ("_lock", "_tell")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tell: Optional[List[Callable[[], Any]]] = []
+
+    def add(self, tell: Callable[[], Any]) -> bool:
+        """Have `tell` called at the end, on the dispatcher's thread; False if it has passed."""
+        with self._lock:
+            if self._tell is None:
+                return False
+            self._tell.append(tell)
+            return True
+
+    def discard(self, tell: Callable[[], Any]) -> None:
+        """Forget a registration, so that a wait that timed out leaves nothing behind."""
+        with self._lock:
+            if self._tell is not None and tell in self._tell:
+                self._tell.remove(tell)
+
+    def finish(self) -> None:
+        """Tell everybody, once."""
+        with self._lock:
+            told, self._tell = self._tell, None
+        for tell in told or ():
+            tell()
+
+
+ENDED: Any = Waiter()
+ENDED.finish()
+
+END = "end"
+"""Key beside the addresses in a request's rows under which its waiter is contested: who waits
+inserts a `Waiter`, who ends it `ENDED`, and one ``dict.setdefault`` decides who was first."""
+
+
+def limit_of(timeout: Optional[float]) -> Optional[float]:
+    """Turn a timeout in seconds into a point on the real monotonic clock."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise InvalidTypeError(f"a timeout must be a number of seconds or None, not {timeout!r}")
+    if timeout != timeout:
+        raise InvalidArgumentError("a timeout must not be NaN")
+    return None if timeout == inf else monotonic() + timeout
+
+
+def acquire(lock: Any, limit: Optional[float]) -> bool:
+    """Acquire within a limit, in waits no longer than the platform can wait."""
+    if limit is None:
+        return bool(lock.acquire())
+    while True:
+        left = max(0.0, limit - monotonic())
+        if lock.acquire(True, min(left, TIMEOUT_MAX)):
+            return True
+        if left < TIMEOUT_MAX:
+            return False
+
+
+def get_within(queue: SimpleQueue[bool], seconds: float) -> bool:
+    try:
+        return queue.get(timeout=min(seconds, TIMEOUT_MAX))
+    except Empty:
+        return False
