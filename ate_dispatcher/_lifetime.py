@@ -42,6 +42,7 @@ class Shutdown:
         self._progress = -1
         self._agents: List[Any] = []
         self._waiting: List[Any] = []
+        self._put: Dict[Any, int] = {}
         self._fenced: Dict[Any, None] = {}
         self.accepting = True
         """Whether requests that were sent before the stop are still scattered."""
@@ -99,8 +100,9 @@ class Shutdown:
             if hasattr(agent, "_ate_hooks"):
                 left = address.dropped
                 if not agent._ate_gone and address not in self._fenced:
-                    # Our own STOP or fence is in the mailbox still, and is no event.
-                    left += max(0, agent._ate_mailbox.qsize() - 1) + (address.running is not None)
+                    # What `_dismiss` put is in the mailbox still, and is no event.
+                    depth = agent._ate_mailbox.qsize() - self._put[address]
+                    left += max(0, depth) + (address.running is not None)
                 if left:
                     undelivered[address.name] = left
         thread = self._dispatcher._callbacks.thread
@@ -154,9 +156,11 @@ class Shutdown:
             ours = dispatcher._home in agent._ate_dispatchers()
             dispatcher._release(agent, None)
             if ours and not agent._ate_dispatchers():
+                # Its loop ends at STOP; the fence behind it is passed by its last act.
                 address.control(STOP)
-            else:
-                address.control(Fence(self._passer(address)))
+                self._put[address] = 1
+            self._put[address] = self._put.get(address, 0) + 1
+            address.control(Fence(self._passer(address)))
             if agent.is_alive():
                 self._waiting.append(agent)
 
