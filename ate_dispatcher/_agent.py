@@ -93,6 +93,8 @@ class Agent(threading.Thread):
         StateError
             It was started before.
         """
+        if not hasattr(self, "_ate_address"):
+            raise StateError(f"{type(self).__qualname__}.__init__ must call super().__init__()")
         if self.ident is not None:
             raise StateError(
                 f"{self.name!r} was started before: a thread starts once, make a new one"

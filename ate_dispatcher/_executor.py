@@ -7,6 +7,7 @@ import threading
 from time import monotonic
 from typing import Any, Callable, Optional, Tuple
 
+from ._callbacks import local
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 from ._mailbox import STOP
 from ._outcomes import CopiedOutcome, Failure, Outcome
@@ -157,12 +158,14 @@ class _Worker:
 def _in_thread(producer: ExecutorProducer, request: Request) -> Tuple[Any, float]:
     worker = _Worker(producer._ate_address, request)
     token = working_for.set(worker)
+    local.role = producer  # for as long as it works for us, a thread of the pool is one of ours
     try:
         value = producer._ate_with_copies(producer._ate_function, request)
         return value, request._home.clock()
     finally:
         worker.running = None
         working_for.reset(token)
+        del local.role
 
 
 def _in_process(

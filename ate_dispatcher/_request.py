@@ -360,6 +360,7 @@ class Request(Ledger):
     def __await__(self) -> Generator[Any, None, Request]:
         import asyncio
 
+        self._guard_wait(False, None)
         return asyncio.wrap_future(self.future()).__await__()
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -370,6 +371,7 @@ class Request(Ledger):
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         self._seen_soon()
+        self._guard_wait(False, None)
         return AsyncReader(self)
 
     def _seen_soon(self) -> None:
