@@ -30,6 +30,8 @@ def check_ttl(ttl: Any) -> float:
     InvalidArgumentError
         It is not positive, or no number (NaN).
     """
+    if type(ttl) in (int, float) and ttl >= 1:
+        return ttl  # type: ignore[no-any-return]
     from datetime import timedelta
 
     if isinstance(ttl, timedelta):
