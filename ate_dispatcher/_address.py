@@ -13,8 +13,8 @@ class Address:
     It is the key of a row in a ledger (compared by identity) and is shared freely: `name`, `site`,
     `deliver` and `control` are set once, before the address is published by a registration.
     `running` (what the agent is busy with, or None) and each counter have one writer, the agent's
-    own thread, except `dropped`, which is written under the agent's lock. Everybody else only
-    reads.
+    own thread, except `dropped` (let go by a bounded mailbox's policy) and `refused` (left behind
+    by a listener that ended), which are written under the agent's lock. Everybody else only reads.
 
     Parameters
     ----------
@@ -35,6 +35,7 @@ class Address:
         "dropped",
         "errors",
         "name",
+        "refused",
         "running",
         "site",
         "started",
@@ -56,6 +57,7 @@ class Address:
         self.delivered = 0
         self.errors = 0
         self.dropped = 0
+        self.refused = 0
 
     def __repr__(self) -> str:
         site = "" if self.site is None else f" site={self.site!r}"

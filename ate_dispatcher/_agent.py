@@ -182,8 +182,17 @@ class Agent(threading.Thread):
         return True
 
     def _ate_dropped(self, message: Any, reason: str) -> None:
-        """A bounded mailbox let a message go."""
+        """A bounded mailbox let a message go, by its policy."""
+        self._ate_count_drop(reason)
         self._ate_refuse(message, reason)
+
+    def _ate_count_drop(self, reason: str) -> None:
+        address = self._ate_address
+        with self._ate_lock:  # two dispatchers may drop at once, and `+=` is two steps
+            address.dropped += 1
+            first = address.dropped == 1
+        if first:
+            logger.info("%r lets messages go: %s", self.name, reason)
 
     def _ate_refuse(self, message: Any, reason: str) -> None:
         """A message will never be handled."""

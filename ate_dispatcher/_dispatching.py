@@ -407,7 +407,7 @@ class Dispatching(Membership):
     def _on_attach(self, message: Attach, now: float) -> None:
         """Let a reader follow: first what is there already, then everything as it comes."""
         request, reader = message.request, message.reader
-        for outcome in request._final():
+        for outcome in request._accepted():
             reader.push(outcome)
         if request.status is OPEN:
             extra = request.extra()

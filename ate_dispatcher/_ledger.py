@@ -39,7 +39,7 @@ class Extra:
     def __init__(self) -> None:
         self.until: Optional[Callable[[Outcome], bool]] = None
         self.readers: Tuple[Any, ...] = ()
-        self.streams: Optional[Dict[Address, List[Any]]] = None
+        self.streams: Optional[Dict[Address, List[Outcome]]] = None
         self.dropped = 0
         self.unseen: Any = None
 
@@ -156,7 +156,7 @@ class Ledger:
         if extra.streams is None:
             extra.streams = {}
         values = extra.streams.setdefault(address, [])
-        values.append(outcome.value)
+        values.append(outcome)
         if len(values) > STREAM_VALUES_KEPT:
             del values[0]
             extra.dropped += 1
@@ -234,6 +234,15 @@ class Ledger:
         rows = (self._rows.get(address) for address in self._roster)
         return tuple(row for row in rows if isinstance(row, Outcome))
 
+    def _accepted(self) -> List[Outcome]:
+        """Everything accepted so far, values of streams too, in the order of its stamps."""
+        accepted = list(self._final())
+        if self._extra is not None and self._extra.streams is not None:
+            for partials in self._extra.streams.values():
+                accepted += partials
+        # A stream's end is stamped after its values; rows closed without an answer come last.
+        return sorted(accepted, key=lambda o: (o.ended is None, o.ended or 0.0, o.streamed))
+
     def _with(self, *statuses: OutcomeStatus) -> Tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.status in statuses)
 
@@ -258,7 +267,7 @@ class Ledger:
 
         A stream's list is there as soon as it has given something, and stays if it failed later.
         """
-        streams: Dict[Address, List[Any]] = {}
+        streams: Dict[Address, List[Outcome]] = {}
         if self._extra is not None and self._extra.streams is not None:
             streams = self._extra.streams
         values: Dict[str, Any] = {}
@@ -266,7 +275,7 @@ class Ledger:
             row = self._rows.get(address)
             good = row if isinstance(row, Outcome) and row.status is OK else None
             if address in streams or (good is not None and good.streamed):
-                values[address.name] = list(streams.get(address, ()))
+                values[address.name] = [partial.value for partial in streams.get(address, ())]
                 if good is not None and good.value is not None:
                     values[address.name].append(good.value)
             elif good is not None:

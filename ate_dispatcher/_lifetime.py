@@ -98,7 +98,7 @@ class Shutdown:
             elif agent.is_alive() and address not in self._fenced:
                 alive.append(Straggler(address.name, _where(agent)))
             if hasattr(agent, "_ate_hooks"):
-                left = address.dropped
+                left = address.refused
                 if not agent._ate_gone and address not in self._fenced:
                     # What `_dismiss` put is in the mailbox still, and is no event.
                     depth = agent._ate_mailbox.qsize() - self._put[address]

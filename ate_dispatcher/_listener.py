@@ -160,12 +160,12 @@ class ResultListener(Agent):
         if not isinstance(error, Exception):
             raise error
 
+    def _ate_dropped(self, message: Any, reason: str) -> None:
+        self._ate_count_drop(reason)  # nobody waits for an answer to an event
+
     def _ate_refuse(self, message: Any, reason: str) -> None:
-        with self._ate_lock:  # two dispatchers may drop at once, and `+=` is two steps
-            self._ate_address.dropped += 1
-            first = self._ate_address.dropped == 1
-        if first:
-            logger.warning("listener %r: events are dropped: %s", self.name, reason)
+        with self._ate_lock:
+            self._ate_address.refused += 1
 
 
 def _is_result(event: Outcome) -> bool:

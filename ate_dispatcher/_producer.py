@@ -231,8 +231,6 @@ class Producer(Agent):
         return self._ate_address not in message._rows and not message.cancelled
 
     def _ate_refuse(self, message: Any, reason: str) -> None:
-        with self._ate_lock:  # two dispatchers may drop at once, and `+=` is two steps
-            self._ate_address.dropped += 1
         message._refuse(self._ate_address, reason)
 
 

@@ -364,7 +364,11 @@ class ATEDispatcher(Dispatching):
             busy = address.running is not None
             if isinstance(agent, ResultListener):
                 listeners[name] = ListenerStatistics(
-                    address.delivered, address.errors, address.dropped, depth, busy
+                    address.delivered,
+                    address.errors,
+                    address.dropped + address.refused,
+                    depth,
+                    busy,
                 )
             else:
                 tally = self._tallies.get(address) or Tally()
