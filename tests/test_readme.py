@@ -1,0 +1,126 @@
+"""The README is true: its code runs and prints what it shows, and what it names exists.
+
+Blocks under one ``##`` heading (the first example stands before any) are one script: they share a
+namespace, in their order. A ``text`` block right after a ``python`` block is what that one prints.
+Functions named ``test_…`` are called.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import pytest
+
+import ate_dispatcher
+from ate_dispatcher import ATEDispatcher, Outcome, OutcomeStatus, Request, RequestStatus
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    line: int
+    code: str
+    prints: Optional[str]
+
+
+def chapters() -> Dict[str, List[Block]]:
+    """Give the python blocks of each chapter that has any."""
+    found: Dict[str, List[Block]] = {}
+    fences = list(FENCED.finditer(TEXT))
+    for fence, following in zip(fences, [*fences[1:], None]):
+        if fence[1] != "python":
+            continue
+        prints = None
+        if (
+            following is not None
+            and following[1] == "text"
+            and not TEXT[fence.end() : following.start()].strip()
+        ):
+            prints = following[2]
+        before = TEXT[: fence.start()]
+        heading = re.findall(r"^## (.*)$", before, re.MULTILINE)
+        line = before.count("\n") + 1
+        found.setdefault(heading[-1] if heading else "first example", []).append(
+            Block(line, fence[2], prints)
+        )
+    return found
+
+
+CHAPTERS = chapters()
+
+
+def run(block: Block, namespace: Dict[str, Any]) -> str:
+    """Run a block so that a traceback points into the README; give what it printed."""
+    printed = io.StringIO()
+    code = compile("\n" * block.line + block.code, str(README), "exec")
+    known = set(namespace)
+    with contextlib.redirect_stdout(printed):
+        exec(code, namespace)
+        for name in namespace.keys() - known:
+            if name.startswith("test_"):
+                namespace[name]()
+    return printed.getvalue()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("chapter", list(CHAPTERS))
+def test_the_code_runs_and_prints_what_it_shows(chapter):
+    """Whoever copies a chapter's blocks gets what the README shows, and no thread is left."""
+    namespace: Dict[str, Any] = {"__name__": "readme"}
+    for block in CHAPTERS[chapter]:
+        printed = run(block, namespace)
+        if block.prints is not None:
+            assert printed == block.prints, f"README.md, line {block.line}"
+
+
+def test_the_first_example_is_short():
+    """The first thing to copy stands at the top, with at most twenty lines of code."""
+    (block,) = CHAPTERS["first example"]
+    code = [line for line in block.code.splitlines() if line.strip()]
+    assert len(code) <= 20
+    assert block.prints
+
+
+@pytest.mark.parametrize(
+    ("word", "owner"),
+    [("dispatcher", ATEDispatcher), ("request", Request), ("outcome", Outcome)],
+)
+def test_every_attribute_that_the_text_names_exists(word, owner):
+    """No method or attribute is mentioned that one would look for in vain."""
+    named = set(re.findall(rf"(?<![\w.]){word}\.(\w+)", TEXT))
+    deregister = {"deregister_"}  # the text abbreviates the two verbs
+    assert named
+    assert [name for name in sorted(named - deregister) if not hasattr(owner, name)] == []
+
+
+def test_every_status_and_error_is_named():
+    """The tables are complete: each final status, and errors that are really exported."""
+    final = {status.name for status in (*RequestStatus, *OutcomeStatus)} - {"OPEN"}
+    assert {name for name in final if name not in TEXT} == set()
+    errors = set(re.findall(r"\b[A-Z]\w+Error\b", TEXT))
+    assert errors
+    for name in errors:
+        assert hasattr(ate_dispatcher, name) or hasattr(builtins, name), name
+
+
+@pytest.mark.parametrize("name", ["demo", "tests"])
+def test_the_commands_can_be_found(name):
+    """The gate runs these two commands as they stand: a line each, own environment."""
+    (command,) = re.findall(
+        rf"^<!-- command: {name} -->\n```\w*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
+    )
+    assert command.count("\n") == 1
+    assert command.startswith("python3 -m venv .venv && ")
+
+
+def test_every_promise_is_there():
+    """C1 to C14, each told in the README."""
+    told = re.findall(r"\*\*(C\d+)\*\*", TEXT)
+    assert told == [f"C{number}" for number in range(1, 15)]
