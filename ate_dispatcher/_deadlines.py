@@ -30,8 +30,8 @@ def check_ttl(ttl: Any) -> float:
     InvalidArgumentError
         It is not positive, or no number (NaN).
     """
-    if type(ttl) in (int, float) and ttl >= 1:
-        return ttl  # type: ignore[no-any-return]
+    if type(ttl) is float and ttl >= 1.0:
+        return ttl
     from datetime import timedelta
 
     if isinstance(ttl, timedelta):

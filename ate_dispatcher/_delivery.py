@@ -37,6 +37,7 @@ class Barrier:
     def send(self, addresses: Iterable[Any]) -> None:
         """Put the fences: on the dispatcher's thread, or on any once that has ended."""
         targets = tuple(addresses)
+        self.requests = ()  # they have ended, and nothing of them is kept
         with self._lock:
             self._pending = dict.fromkeys(address.name for address in targets)
         for address in targets:

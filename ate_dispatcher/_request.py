@@ -201,8 +201,8 @@ class Request(Ledger):
 
     @property
     def awaited(self) -> bool:
-        """Whether anybody waits for the end."""
-        return END in self._rows
+        """Whether a user waits for the end."""
+        return END in self._rows and self._waiter().watched
 
     def _told(self) -> None:
         """Release whoever waits; once, after the status is final, by the thread that made it so."""
@@ -375,7 +375,8 @@ class Request(Ledger):
         return AsyncReader(self)
 
     def _seen_soon(self) -> None:
-        """Somebody waits, so whatever fails will be looked at."""
+        """A user waits, so whatever fails will be looked at."""
+        self._waiter().watched = True
         extra = self._extra
         if extra is not None and extra.unseen is not None:
             extra.unseen.seen()

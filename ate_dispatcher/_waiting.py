@@ -20,11 +20,13 @@ class Waiter:
     The lock orders a registration against the end; user code never runs under it.
     """
 
-    __slots__ = ("_lock", "_tell")
+    __slots__ = ("_lock", "_tell", "watched")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tell: Optional[List[Callable[[], Any]]] = []
+        self.watched = False
+        """Whether it is a user who waits, and will see what went wrong."""
 
     def add(self, tell: Callable[[], Any]) -> bool:
         """Have `tell` called at the end, on the dispatcher's thread; False if it has passed."""

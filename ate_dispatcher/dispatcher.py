@@ -152,7 +152,7 @@ class ATEDispatcher(Dispatching):
         """
         if type(topic) is not str or not topic:
             check_topic(topic)
-        if type(ttl) is not int or ttl < 1:
+        if type(ttl) is not int or not 0 < ttl < 1_000_000_000:
             ttl = check_ttl(ttl)
         home = self._home
         request = Request(topic, ttl, home.clock(), None, home, args, kwargs or None)
