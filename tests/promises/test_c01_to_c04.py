@@ -67,7 +67,7 @@ def test_c1_ends_once(dispatcher, gate):
     assert dispatcher.flush(5)
     assert first.status is RequestStatus.CANCELLED
     assert second.status is RequestStatus.COMPLETE
-    assert [request for request in listener.ends] == [first, second]
+    assert listener.ends == [first, second]
 
 
 def test_c1_satisfied_and_stopped(gate):
@@ -191,7 +191,7 @@ class Lates(Observer):
 
 
 def test_c3_an_answer_stamped_past_the_deadline_is_late(timed, clock):
-    """C3: late answers are counted and shown to observers, never delivered; the row stays closed."""
+    """C3: late answers are counted, shown to observers, never delivered; the row stays closed."""
     gate = Gate()
     lates = Lates()
     timed.add_observer(lates)

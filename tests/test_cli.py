@@ -1,0 +1,61 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import ate_dispatcher
+from ate_dispatcher.cli import main
+
+
+def test_version(capsys):
+    """`--version` prints the package's version."""
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"ate-dispatcher {ate_dispatcher.__version__}\n"
+
+
+def test_no_command_prints_the_help(capsys):
+    """Without a command it says which there are, and fails."""
+    assert main([]) == 2
+    assert "demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argument", ["0", "-3", "many"])
+def test_a_number_that_cannot_be_meant_is_refused(argument, capsys):
+    """A mistake in the arguments is named."""
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--devices", argument])
+    assert end.value.code == 2
+    assert argument in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_sentence():
+    """Without the extra's libraries the demo says what to install."""
+    code = (
+        "import sys; sys.modules['pyvisa'] = None\n"
+        "from ate_dispatcher.cli import main\n"
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert "ate-dispatcher[demo]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_module_is_the_command():
+    """`python -m ate_dispatcher` is the same."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ate_dispatcher", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ate_dispatcher.__version__ in done.stdout
