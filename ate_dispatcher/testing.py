@@ -51,7 +51,7 @@ class FakeClock:
 
     def __init__(self, start: float = 1000.0) -> None:
         self._now = float(start)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition(threading.Lock())
         self._serial = itertools.count()
         self._timers: List[Tuple[float, int, Callable[[], Any]]] = []
         self._wakes: List[Callable[[], Any]] = []
@@ -79,8 +79,17 @@ class FakeClock:
             if seconds > 0:
                 entry = (self._now + seconds, next(self._serial), function)
                 heapq.heappush(self._timers, entry)
+                self._lock.notify_all()
                 return
         function()
+
+    def wait_sleeping(self, count: int = 1, timeout: float = 10.0) -> None:
+        """Wait (in real time) until so many sleeps are going on, so that `advance` reaches them."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: len(self._timers) >= count, timeout):
+                raise GateTimeoutError(
+                    f"{len(self._timers)} of {count} threads slept on the clock within {timeout} s"
+                )
 
     def attach(self, wake: Callable[[], Any]) -> None:
         """Have `wake` called at every `advance`; a dispatcher does this by itself."""
@@ -89,7 +98,7 @@ class FakeClock:
 
 
 class GateTimeoutError(AssertionError):
-    """Nobody came to a gate, or nobody opened it, within its bound."""
+    """Nobody came to a gate, opened it, or slept on a clock, within the bound."""
 
 
 class Gate:
