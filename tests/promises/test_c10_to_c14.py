@@ -481,12 +481,14 @@ class Scope(Producer):
         super().__init__(name="scope")
         self.gate = gate
         self.closed_by = None
+        self.went_on = False
 
     def produce_dispatcher_output(self, topic):
         try:
             yield 1
             self.gate.park()
             yield 2
+            self.went_on = True
             return 3
         finally:
             self.closed_by = threading.current_thread()
@@ -523,6 +525,7 @@ def test_c14_closed_by_its_own_thread_between_yields(timed, clock, gate, way):
     gate.open()
     assert timed.deregister_result_producer(scope, "t", wait=True)
     assert scope.closed_by is scope
+    assert not scope.went_on
     assert timed.flush(BOUND)
     assert request.values == {"scope": [1]}
     assert listener.values == [1]
