@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any, Callable, Optional
 
 from ._callbacks import local
@@ -37,9 +38,8 @@ class LoopThread:
 
     async def _supervise(self, coroutine: Any, calling_off: Any) -> Any:
         if calling_off is not None:
-            task = asyncio.current_task()
-            assert task is not None
-            calling_off(lambda: self._loop.call_soon_threadsafe(task.cancel))
+            # The task must not be a local here: with an error's traceback that would be a cycle.
+            calling_off(partial(self._loop.call_soon_threadsafe, asyncio.current_task().cancel))  # type: ignore[union-attr]
         return await coroutine
 
     def close(self) -> None:

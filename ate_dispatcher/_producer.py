@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Callable
 
@@ -160,6 +161,7 @@ class Producer(Agent):
         finally:
             for cancel in call_offs:
                 request._waiter().discard(cancel)
+            call_offs.clear()
 
     def _ate_relay(
         self,
@@ -186,10 +188,10 @@ class Producer(Agent):
 
     def _ate_relay_async(self, request: Request, generator: Any, started: float) -> Any:
         def step() -> Any:
-            try:
-                return self._ate_await_work(request, _anext(generator))
-            except StopAsyncIteration:
-                raise StopIteration(None) from None
+            value = self._ate_await_work(request, _anext(generator))
+            if value is _EXHAUSTED:
+                raise StopIteration(None)
+            return value
 
         def close() -> None:
             self._ate_await(generator.aclose())
@@ -201,12 +203,9 @@ class Producer(Agent):
     def _ate_error(self, request: Request, error: BaseException, started: float) -> Failure:
         ended = request._home.clock()
         reason = f"{type(error).__name__}: {error}"
-        traceback = error.__traceback__
-        if traceback is not None:
-            # Our own frame says nothing to the user, and would keep this loop's locals alive.
-            error.__traceback__ = traceback.tb_next
-            if traceback.tb_next is None and isinstance(error, TypeError):
-                reason = f"{self._ate_signature()} cannot be called with what was sent: {error}"
+        error.__traceback__ = _users_part(error.__traceback__)
+        if error.__traceback__ is None and type(error) is TypeError:
+            reason = f"{self._ate_signature()} cannot be called with what was sent: {error}"
         status = OutcomeStatus.ERROR
         if isinstance(error, WorkCalledOffError) and request.cancelled:
             status = OutcomeStatus.CANCELLED
@@ -234,8 +233,30 @@ class Producer(Agent):
         message._refuse(self._ate_address, reason)
 
 
+def _users_part(traceback: Any) -> Any:
+    """Take our own frames off the top of a traceback.
+
+    They say nothing to the user, and with the request among their locals they would make a
+    reference cycle of every error; they are cleared as well, because a frame keeps its caller.
+    """
+    while traceback is not None:
+        module = traceback.tb_frame.f_globals.get("__name__", "")
+        if not module.startswith(("ate_dispatcher._", "concurrent.futures", "asyncio")):
+            break
+        with contextlib.suppress(RuntimeError):  # still running: it lets go by itself
+            traceback.tb_frame.clear()
+        traceback = traceback.tb_next
+    return traceback
+
+
+_EXHAUSTED = object()
+
+
 async def _anext(generator: Any) -> Any:
-    return await generator.__anext__()
+    try:
+        return await generator.__anext__()
+    except StopAsyncIteration:  # caught here: carried to another thread it would be kept in a cycle
+        return _EXHAUSTED
 
 
 class FunctionProducer(Producer):
