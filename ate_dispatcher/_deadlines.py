@@ -110,6 +110,7 @@ class Deadlines:
 
     def _drop(self, line: _Line, ttl: float) -> None:
         """Forget an empty line; its entry in the heap goes when such entries are the majority."""
+        line.requests = {}  # an emptied dict would keep the room of all that it ever held
         if self._lines.get(ttl) is line:
             del self._lines[ttl]
         else:

@@ -73,7 +73,7 @@ def station(dispatcher):
     dispatcher.add(ScriptedProducer(0, capacity=3), "t")
     dispatcher.add(ExecutorProducer(str, ThreadPoolExecutor, 1), "t")
     for _ in range(10):
-        assert dispatcher.send_request("t").wait(BOUND, delivered=True)
+        assert dispatcher.send_request("t", ttl=math.inf).wait(BOUND, delivered=True)
 
 
 def test_c12_nobody_polls(waits):
@@ -83,13 +83,11 @@ def test_c12_nobody_polls(waits):
     """
     with Turning() as dispatcher:
         station(dispatcher)
-        put = dispatcher._requests * (2 + 7) + 50  # sent, answered, and the registrations
-    assert waits.waits
-    # Only the stop, and what bounds it, has a time-out.
-    until_stop = list(itertools.takewhile(lambda timeout: timeout is None, waits.waits))
-    assert len(until_stop) > 20
-    assert all(timeout is None or timeout > 0.5 for timeout in waits.waits)
-    assert dispatcher.turns < put
+        so_far, turns = list(waits.waits), dispatcher.turns
+    registrations, sent, answered, flushes = 12, 10, 10 * 7, 10
+    assert len(so_far) > sent + answered
+    assert set(so_far) == {None}
+    assert turns <= registrations + sent + answered + flushes + 5
 
 
 def test_c12_an_open_request_is_waited_for_in_one_piece(waits):
@@ -101,7 +99,7 @@ def test_c12_an_open_request_is_waited_for_in_one_piece(waits):
             dispatcher.send_request("t", ttl=60_000 * minutes)
         dispatcher.send_request("t", ttl=math.inf)
         for _ in range(20):
-            assert dispatcher.send_request("nobody").wait(BOUND)
+            assert dispatcher.send_request("nobody", ttl=FOR_EVER).wait(BOUND)
         timeouts = [timeout for timeout in waits.waits if timeout is not None]
         assert dispatcher.turns <= 30
         assert timeouts
@@ -274,8 +272,14 @@ def busy(timed):
     timed.tested.clear()
 
 
-def objects():
+def settle(dispatcher):
+    """See every agent past what it was sent: its mailbox is in order."""
+    assert dispatcher.send_request("t").wait(BOUND, delivered=True)
     gc.collect()
+
+
+def objects(dispatcher):
+    settle(dispatcher)
     return len(gc.get_objects())
 
 
@@ -283,25 +287,29 @@ def objects():
 def test_c12_no_object_is_left_of_ended_requests(busy, clock, way):
     """C12: the number of objects is what it was, after hundreds of requests more than before."""
     WAYS[way](busy, clock, 100)
-    before = objects()
+    before = objects(busy)
     WAYS[way](busy, clock, 1000)
-    assert objects() - before < 100
+    assert objects(busy) - before < 100
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_c12_memory_returns_to_its_baseline(busy, clock, way):
-    """C12: so is the memory, to a few bytes a request."""
-    WAYS[way](busy, clock, 300)
+    """C12: so is the memory.
+
+    What leaks grows in every round. What a queue or a table keeps of its greatest depth so far,
+    which depends on how the threads took turns, grows in some of them only.
+    """
+    levels = []
     tracemalloc.start()
     try:
-        WAYS[way](busy, clock, 300)
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        WAYS[way](busy, clock, 700)
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 40_000
+        for _ in range(4):
+            WAYS[way](busy, clock, 200)
+            settle(busy)
+            levels.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
+    growths = [after - before for before, after in zip(levels, levels[1:])]
+    assert min(growths) < 200 * 20, growths
 
 
 def test_c12_expired_work_is_forgotten_once_its_producer_has_passed_it(timed, clock, gate):
@@ -326,11 +334,11 @@ def test_c12_expired_work_is_forgotten_once_its_producer_has_passed_it(timed, cl
 def test_c12_distinct_topics_leave_nothing(busy, clock):
     """C12: 20,000 topics that nobody registered are not remembered."""
     sends("nobody")(busy, clock, 100)
-    before = objects()
+    before = objects(busy)
     for number in range(20_000):
         busy.send_request(f"topic {number}")
     assert busy.flush(BOUND)
-    assert objects() - before < 100
+    assert objects(busy) - before < 100
 
 
 def test_c12_distinct_topics_under_a_filter_are_remembered_up_to_a_bound(dispatcher):
