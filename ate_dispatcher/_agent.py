@@ -79,6 +79,7 @@ class Agent(threading.Thread):
         self._ate_address = Address(self.name, site, deliver, self._ate_mailbox.put)
         self._ate_lock = threading.Lock()
         self._ate_homes: Dict[Any, int] = {}
+        self._ate_begun = False
         self._ate_gone = False
         self._ate_failure: Optional[BaseException] = None
         self._ate_loop: Optional[LoopThread] = None
@@ -95,11 +96,18 @@ class Agent(threading.Thread):
         """
         if not hasattr(self, "_ate_address"):
             raise StateError(f"{type(self).__qualname__}.__init__ must call super().__init__()")
-        if self.ident is not None:
+        if self._ate_begun:
             raise StateError(
                 f"{self.name!r} was started before: a thread starts once, make a new one"
             )
-        super().start()
+        self._ate_start_once()
+
+    def _ate_start_once(self) -> None:
+        """Start unless somebody has; two threads may try at once."""
+        with self._ate_lock:
+            if not self._ate_begun:
+                self._ate_begun = True
+                super().start()
 
     def stop(self) -> None:
         """Let the agent end after everything already in its mailbox. Returns at once."""
@@ -171,6 +179,16 @@ class Agent(threading.Thread):
                 message.passed()
             elif message is not STOP:
                 self._ate_refuse(message, f"{self.name!r} {self._ate_why_gone()}")
+
+    def _ate_fence(self, passed: Callable[[], None]) -> None:
+        """Have `passed` called when everything in the mailbox is done, or never will be.
+
+        Put first, then look whether the agent's thread has ended its loop: it raises the flag
+        before its last look into the mailbox, so one of the two sees the fence.
+        """
+        self._ate_address.control(Fence(passed))
+        if self._ate_gone:
+            self._ate_refuse_mailbox()
 
     def _ate_why_gone(self) -> str:
         return "has stopped" if self._ate_failure is None else f"failed: {self._ate_failure!r}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, Iterable, Tuple
 
-from ._mailbox import Fence
 from ._outcomes import RequestStatus
 
 __all__ = ["Barrier"]
@@ -29,26 +28,26 @@ class Barrier:
     def __init__(self, after_requests: bool = False) -> None:
         self.after_requests = after_requests
         self.requests: Tuple[Any, ...] = ()
-        self._pending: Dict[str, None] = {}
+        self._pending: Dict[Any, str] = {}
         self._lock = threading.Lock()
         self._done = threading.Lock()
         self._done.acquire()
 
-    def send(self, addresses: Iterable[Any]) -> None:
+    def send(self, listeners: Iterable[Any]) -> None:
         """Put the fences: on the dispatcher's thread, or on any once that has ended."""
-        targets = tuple(addresses)
+        targets = tuple(listeners)
         self.requests = ()  # they have ended, and nothing of them is kept
         with self._lock:
-            self._pending = dict.fromkeys(address.name for address in targets)
-        for address in targets:
-            address.control(Fence(self._passer(address.name)))
+            self._pending = {agent: agent._ate_address.name for agent in targets}
+        for agent in targets:
+            agent._ate_fence(self._passer(agent))
         if not targets:
             self._done.release()
 
-    def _passer(self, name: str) -> Callable[[], None]:
+    def _passer(self, agent: Any) -> Callable[[], None]:
         def passed() -> None:
             with self._lock:
-                del self._pending[name]
+                del self._pending[agent]
                 last = not self._pending
             if last:
                 self._done.release()
@@ -67,5 +66,5 @@ class Barrier:
             if request.status is RequestStatus.OPEN:
                 names.update(dict.fromkeys(request.laggards()))
         with self._lock:
-            names.update(self._pending)
+            names.update(dict.fromkeys(self._pending.values()))
         return tuple(names)

@@ -79,6 +79,9 @@ class Dispatching(Membership):
         self._hurdle: Optional[Callable[[Request], None]] = None
         self._grace = grace
         self._begun = False
+        self._over = threading.Event()
+        # Reentrant, because a signal handler may post in the middle of it.
+        self._refusing = threading.RLock()
         self._ended: Dict[RequestStatus, int] = {}
         self._lates = 0
         self._requests = 0
@@ -118,6 +121,7 @@ class Dispatching(Membership):
                 pass
         finally:
             self._finish()
+            self._over.set()
             if outer is None:
                 del local.role
             else:
@@ -226,7 +230,7 @@ class Dispatching(Membership):
             return None
 
     def _on_request(self, request: Request, now: float) -> None:
-        if self._shutdown is not None and not self._shutdown.accepting:
+        if self._shutdown is not None:  # it was put behind the Stop
             request.scatter((), now)
             self._deadlines.add(request)
             self._requests += 1
@@ -311,7 +315,12 @@ class Dispatching(Membership):
             self._late(request, failure)
             return
         self._relay_failure(request, failure)
-        if not request._missing and request.status is OPEN:
+        if request.status is not OPEN:
+            return
+        if failure.status is OutcomeStatus.CANCELLED:
+            # The producer saw the flag of a `cancel` whose message is still on its way.
+            self._cancel(request)
+        elif not request._missing:
             self._end(request, COMPLETE)
 
     def _relay_failure(self, request: Request, failure: Failure) -> None:
@@ -335,7 +344,7 @@ class Dispatching(Membership):
             return
         try:
             satisfied = extra.until(outcome)
-        except Exception:
+        except BaseException:  # even SystemExit: it is not this thread that it may end
             logger.exception("the until= predicate of %r raised and is disabled", request)
             extra.until = None
             return
@@ -395,14 +404,12 @@ class Dispatching(Membership):
             self._admission.release()
 
     def _on_cancel(self, message: Cancel, now: float) -> None:
-        request = message.request
-        if request.status is OPEN:
-            self._call_off(
-                request,
-                RequestStatus.CANCELLED,
-                OutcomeStatus.CANCELLED,
-                "the request was cancelled",
-            )
+        if message.request.status is OPEN:
+            self._cancel(message.request)
+
+    def _cancel(self, request: Request) -> None:
+        reason = "the request was cancelled"
+        self._call_off(request, RequestStatus.CANCELLED, OutcomeStatus.CANCELLED, reason)
 
     def _on_attach(self, message: Attach, now: float) -> None:
         """Let a reader follow: first what is there already, then everything as it comes."""
@@ -445,6 +452,10 @@ class Dispatching(Membership):
 
     def _refuse_mailbox(self) -> None:
         """Answer whoever posts to a dispatcher that has ended. Any thread, each message once."""
+        with self._refusing:  # one at a time, or a message could be answered before one ahead of it
+            self._refuse_messages()
+
+    def _refuse_messages(self) -> None:
         while True:
             try:
                 message = self._mailbox.get_nowait()
@@ -472,6 +483,9 @@ class Dispatching(Membership):
         self._close()
         self._begun = self._home.gone = True
         self._lock = threading.Lock()
+        self._refusing = threading.RLock()
+        self._over = threading.Event()
+        self._over.set()
         self._callbacks.abandon()
         for agent in self._agents.values():
             agent._ate_gone = True

@@ -165,7 +165,7 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether no row is open any more."""
-        return self._missing == 0
+        return getattr(self, "_missing", -1) == 0  # there is no count before it is scattered
 
     def close_rows(self, make: Callable[[Address, Optional[float]], Failure]) -> List[Failure]:
         """Close every row that has no final outcome and give the new ones, in roster order.

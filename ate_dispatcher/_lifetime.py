@@ -11,7 +11,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Dict, List
 
-from ._mailbox import STOP, Fence
+from ._mailbox import STOP
 from ._messages import TICK, Stop
 from ._outcomes import OutcomeStatus, RequestStatus
 from ._statistics import StopReport, Straggler
@@ -160,7 +160,7 @@ class Shutdown:
                 address.control(STOP)
                 self._put[address] = 1
             self._put[address] = self._put.get(address, 0) + 1
-            address.control(Fence(self._passer(address)))
+            agent._ate_fence(self._passer(address))
             if agent.is_alive():
                 self._waiting.append(agent)
 

@@ -70,6 +70,8 @@ class ResultListener(Agent):
     def send_result(self, topic: str, *response: Any) -> None:
         """Hand this listener a result directly, past any dispatcher. Thread-safe, never blocks."""
         self._ate_address.deliver(_DirectResult(topic, response))
+        if self._ate_gone:
+            self._ate_refuse_mailbox()
 
     def _ate_hooks(self) -> Hooks:
         return Hooks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from functools import partial
 from typing import Any, Callable, Optional
@@ -39,8 +40,12 @@ class LoopThread:
     async def _supervise(self, coroutine: Any, calling_off: Any) -> Any:
         if calling_off is not None:
             # The task must not be a local here: with an error's traceback that would be a cycle.
-            calling_off(partial(self._loop.call_soon_threadsafe, asyncio.current_task().cancel))  # type: ignore[union-attr]
+            calling_off(partial(self._cancel, asyncio.current_task()))
         return await coroutine
+
+    def _cancel(self, task: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing to cancel
+            self._loop.call_soon_threadsafe(task.cancel)
 
     def close(self) -> None:
         """End the loop and its thread, cancelling the tasks that are left."""

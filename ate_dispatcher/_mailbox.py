@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import Empty
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, Deque, List, Tuple
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
@@ -103,13 +103,13 @@ class BoundedMailbox:
         for casualty in casualties:
             self._dropped(casualty, f"mailbox full ({self.capacity}, overflow={self.overflow})")
 
-    def get(self, block: bool = True, timeout: Optional[float] = None) -> Any:
-        """Take the oldest message, waiting for one."""
+    def get(self, block: bool = True) -> Any:
+        """Take the oldest message, waiting for one unless told not to."""
         with self._ready:
             while not self._messages:
                 if not block:
                     raise Empty
-                self._ready.wait(timeout)
+                self._ready.wait()
             is_work, message = self._messages.popleft()
             self._work -= is_work
             return message

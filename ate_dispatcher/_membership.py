@@ -14,7 +14,7 @@ from ._callbacks import Callbacks, local
 from ._deadlines import Deadlines
 from ._exceptions import InvalidTypeError, NameTakenError, StateError
 from ._listener import ResultListener
-from ._mailbox import STOP, Fence
+from ._mailbox import STOP
 from ._messages import Departed, Deregister, Gone, Observe, Register
 from ._observer import Observer
 from ._outcomes import Outcome
@@ -67,7 +67,6 @@ class Membership(threading.Thread):
         self._listeners: Dict[Address, Agent] = {}
         self._watching: Tuple[Observer, ...] = ()
         self._warned: Dict[Address, None] = {}
-        self._dismissing = False
 
     def _refuse_mailbox(self) -> None:
         raise NotImplementedError  # said by Dispatching, which knows every kind of message
@@ -189,12 +188,10 @@ class Membership(threading.Thread):
                 self._depart(agent)
         if message.stop and not agent._ate_dispatchers():
             address.control(STOP)
-        if agent._ate_gone:
-            message.passed()
-        elif agent.ident is None:
-            self._when_ended(agent, message.passed)
+        if agent._ate_begun:
+            agent._ate_fence(message.passed)
         else:
-            address.control(Fence(message.passed))
+            self._when_ended(agent, message.passed)
 
     def _when_ended(self, agent: Agent, passed: Callable[[], None]) -> None:
         """Call `passed` when no open request has a row of an agent that was never started."""
@@ -216,9 +213,9 @@ class Membership(threading.Thread):
         if address in self._listeners:
             # It may still have events of ours: it stays in the audience until a fence has passed.
             put = self._home.put
-            if address.started:
-                address.control(Fence(lambda: put(Departed(agent))))
-            elif not agent._ate_mailbox.qsize():
+            if agent._ate_begun or agent._ate_mailbox.qsize():
+                agent._ate_fence(lambda: put(Departed(agent)))
+            else:
                 del self._listeners[address]
 
     def _on_departed(self, message: Departed, now: float) -> None:
@@ -236,8 +233,7 @@ class Membership(threading.Thread):
         agent._ate_refuse_mailbox()
         self._tallies.pop(address, None)
         self._warned.pop(address, None)
-        if not self._dismissing:
-            self._listeners.pop(address, None)
+        self._listeners.pop(address, None)
 
     def _on_observe(self, message: Observe, now: float) -> None:
         self._watching = message.observers
@@ -273,10 +269,14 @@ class Membership(threading.Thread):
             elif depth < self._high_water // 2:
                 self._warned.pop(address, None)
 
-    def _audience(self) -> List[Address]:
-        """Give the listeners that may have unhandled events: all, but the idle never started."""
+    def _audience(self) -> List[Agent]:
+        """Give the listeners that may have unhandled events: all, but the idle never started.
+
+        What has begun may have taken its event already, so the depth alone would not do; whoever
+        begins after this look had nothing in its mailbox.
+        """
         return [
-            address
-            for address, agent in self._listeners.items()
-            if not agent._ate_gone and (address.started or agent._ate_mailbox.qsize())
+            agent
+            for agent in self._listeners.values()
+            if agent._ate_mailbox.qsize() or agent._ate_begun
         ]

@@ -94,8 +94,8 @@ class Producer(Agent):
                     else:
                         outcome = Outcome(request, address, value, now, clock())
             except BaseException as error:
-                address.running = None
                 home.put(self._ate_error(request, error, now))
+                address.running = None
                 if not isinstance(error, Exception):
                     raise
             else:
@@ -202,7 +202,7 @@ class Producer(Agent):
 
     def _ate_error(self, request: Request, error: BaseException, started: float) -> Failure:
         ended = request._home.clock()
-        reason = f"{type(error).__name__}: {error}"
+        reason = _worded(error)
         error.__traceback__ = _users_part(error.__traceback__)
         if error.__traceback__ is None and type(error) is TypeError:
             reason = f"{self._ate_signature()} cannot be called with what was sent: {error}"
@@ -215,7 +215,11 @@ class Producer(Agent):
         from inspect import signature  # a large module, needed only to word this mistake
 
         hook = self.produce_dispatcher_output
-        return f"{getattr(hook, '__qualname__', hook)}{signature(hook)}"
+        try:
+            parameters = str(signature(hook))
+        except ValueError:  # some built-in functions do not tell
+            parameters = "(…)"
+        return f"{getattr(hook, '__qualname__', 'the hook')}{parameters}"
 
     def _ate_leave(self) -> None:
         request = self._ate_address.running
@@ -231,6 +235,15 @@ class Producer(Agent):
 
     def _ate_refuse(self, message: Any, reason: str) -> None:
         message._refuse(self._ate_address, reason)
+
+
+def _worded(error: BaseException) -> str:
+    """Say what was raised; an error whose own wording fails must not end its reporting."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception as failure:
+        return f"{name} (its str() raised {type(failure).__name__})"
 
 
 def _users_part(traceback: Any) -> Any:

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Scatter measurements over simulated SCPI instruments behind PyVISA.",
     )
     demo.add_argument("--devices", type=_at_least_one, default=8, help="instruments (8)")
-    demo.add_argument("--rounds", type=_at_least_one, default=5, help="rounds (5)")
+    demo.add_argument("--rounds", type=_at_least_one, default=10, help="rounds (10)")
     demo.add_argument("--seed", type=int, default=1, help="of values and faults (1)")
     demo.add_argument("--no-color", action="store_true", help="plain text")
     demo.add_argument(
@@ -78,7 +78,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     missing = [name for name in ("pyvisa", "pyvisa_sim", "rich") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"the demo needs {', '.join(missing)}: pip install 'ate-dispatcher[demo]'"
+            f'the demo needs {", ".join(missing)}: pip install "ate-dispatcher[demo]"'
         )
     from .demo import run_demo
 

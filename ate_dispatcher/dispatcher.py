@@ -32,6 +32,7 @@ from ._exceptions import (
     DeadlockError,
     InvalidArgumentError,
     InvalidTypeError,
+    NameTakenError,
     OverloadedError,
     StateError,
 )
@@ -116,6 +117,8 @@ class ATEDispatcher(Dispatching):
             raise InvalidArgumentError(f"max_open must be at least 1, not {max_open}")
         if on_listener_error is not None and not callable(on_listener_error):
             raise InvalidTypeError(f"on_listener_error must be callable, not {on_listener_error!r}")
+        if type(clock()) is not float:
+            raise InvalidTypeError(f"a clock must give floats (seconds), not {clock()!r}")
         super().__init__(name, clock, high_water, on_listener_error, max_open, grace)
         if max_open is not None:
             self._hurdle = self._admit
@@ -219,8 +222,7 @@ class ATEDispatcher(Dispatching):
             check_subject(topic)
         for topic in topics:
             self._register(agent, topic)
-        if agent.ident is None:
-            agent.start()
+        agent._ate_start_once()
         return agent
 
     def remove(self, agent: Agent, *, wait: bool = False, timeout: Optional[float] = None) -> bool:
@@ -300,9 +302,15 @@ class ATEDispatcher(Dispatching):
         self, kind: Any, topics: Tuple[Subject, ...], name: Optional[str], options: Dict[str, Any]
     ) -> Callable[[Function], Function]:
         def decorate(function: Function) -> Function:
-            chosen = name or self._free_name(getattr(function, "__name__", kind.__name__))
-            self.add(kind(function, name=chosen, **options), *topics)
-            return function
+            while True:
+                chosen = name or self._free_name(getattr(function, "__name__", kind.__name__))
+                try:
+                    self.add(kind(function, name=chosen, **options), *topics)
+                except NameTakenError:
+                    if name is not None:
+                        raise
+                    continue  # another thread took it in between
+                return function
 
         if len(topics) == 1 and callable(topics[0]) and not isinstance(topics[0], TopicFilter):
             raise InvalidArgumentError('name the topics: @dispatcher.producer("topic")')
@@ -444,7 +452,8 @@ class ATEDispatcher(Dispatching):
             return StopReport(0, {}, (), finished=False)
         if inline:
             self.run()  # never started: its last turn is taken on this thread
-        else:
+        self._over.wait()
+        if self.is_alive():
             self.join()
         return self._report or StopReport(0, {}, (), finished=False)
 

@@ -24,7 +24,7 @@ devices:
       - {q: "MEAS:RES?", r: "119.84"}
 resources:
 """
-SITES = {site: f"TCPIP0::192.0.2.{site + 1}::dmm::INSTR" for site in range(4)}
+SITES = {site: f"TCPIP0::dmm{site}.example::inst0::INSTR" for site in range(4)}
 COMMANDS = {"voltage": "MEAS:VOLT?", "resistance": "MEAS:RES?"}
 
 
@@ -76,10 +76,10 @@ def main(path="results.csv"):
                 dmm = Dmm(manager, resource, name=f"dmm{site}", site=site)
                 dispatcher.add(dmm, *COMMANDS)
             for topic in COMMANDS:
-                request = dispatcher.send_request(topic, settle=0.01, ttl=1000).gather()
+                request = dispatcher.send_request(topic, settle=0.01, ttl=5000).gather()
                 print(topic, request.status.name, request.values)
             some = dispatcher.with_options(sites=[0, 2])
-            print("sites 0 and 2:", some.send_request("voltage", ttl=1000).gather().values)
+            print("sites 0 and 2:", some.send_request("voltage", ttl=5000).gather().values)
             slow = dispatcher.send_request("voltage", settle=10, ttl=50).gather()
             print(slow.status.name, "missing:", ", ".join(o.producer for o in slow.missing))
         manager.close()

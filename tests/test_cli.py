@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -34,8 +35,21 @@ def test_a_number_that_cannot_be_meant_is_refused(argument, capsys):
     assert argument in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_one_sentence():
-    """Without the extra's libraries the demo says what to install."""
+@pytest.mark.parametrize("library", ["pyvisa", "pyvisa_sim", "rich"])
+def test_a_missing_extra_is_one_sentence(library, monkeypatch, capsys):
+    """Without one of the extra's libraries the demo says which, and what to install."""
+    monkeypatch.setitem(sys.modules, library, None)
+    assert main(["demo"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(
+        rf'ate-dispatcher: the demo needs .*{library}.*: pip install "ate-dispatcher\[demo\]"\n',
+        err,
+    )
+
+
+def test_a_missing_extra_in_a_process_of_its_own():
+    """The same as a user meets it: the import blocked, no traceback, exit code 1."""
     code = (
         "import sys; sys.modules['pyvisa'] = None\n"
         "from ate_dispatcher.cli import main\n"
@@ -45,8 +59,21 @@ def test_a_missing_extra_is_one_sentence():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 1
-    assert "ate-dispatcher[demo]" in done.stderr
+    assert 'pip install "ate-dispatcher[demo]"' in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_line_needs_no_extra():
+    """Importing it, and asking for help, imports nothing of a subcommand."""
+    code = (
+        "import sys; from ate_dispatcher.cli import main\n"
+        "assert main([]) == 2\n"
+        "assert not {'pyvisa', 'rich', 'ate_dispatcher.demo'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_module_is_the_command():

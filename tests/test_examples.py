@@ -44,6 +44,7 @@ def test_the_readme_shows_the_first_example():
 
 def test_bench(tmp_path):
     """The one to copy measures on four sites, names who is missing, and fills its file."""
+    pytest.importorskip("pyvisa", reason="needs the extra demo (pyvisa)")
     pytest.importorskip("pyvisa_sim", reason="needs the extra demo (pyvisa-sim)")
     said = run("bench.py", tmp_path)
     assert "voltage COMPLETE {'dmm0': 5.003, 'dmm1': 5.003" in said

@@ -1,10 +1,12 @@
 """``ate-dispatcher demo``: a bench of simulated SCPI instruments behind PyVISA.
 
-_bench        the bench file of as many instruments as asked for
-_instruments  producers that own one VISA session each, and how they misbehave
+bench.yaml    what PyVISA-sim simulates
+_bench        the bench file for as many instruments as asked for
+_script       what each measurement is to meet: its noise and its fault
+_instruments  producers that own one VISA session each
 _listeners    the CSV file
 _display      the live table and the summary
-_run          the script itself
+_run          the demo itself
 """
 
 from ._run import run_demo

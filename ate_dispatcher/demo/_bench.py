@@ -1,13 +1,13 @@
-"""The bench file of as many simulated instruments as asked for."""
+"""The bench file for as many simulated instruments as asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import List, NamedTuple
 
-__all__ = ["Place", "places", "write_bench"]
+__all__ = ["BENCH", "Place", "places", "write_bench"]
 
-TEMPLATE = Path(__file__).with_name("bench.yaml")
+BENCH = Path(__file__).with_name("bench.yaml")
 
 
 class Place(NamedTuple):
@@ -24,13 +24,14 @@ def places(devices: int) -> List[Place]:
     laid = []
     for number in range(devices):
         kind, site = ("dmm", "psu")[number % 2], number // 2
-        resource = f"TCPIP0::192.0.2.{site + 1}::{kind}::INSTR"
-        laid.append(Place(f"{kind}{site}", kind, site, resource))
+        name = f"{kind}{site}"
+        laid.append(Place(name, kind, site, f"TCPIP0::{name}.example::inst0::INSTR"))
     return laid
 
 
 def write_bench(path: Path, bench: List[Place]) -> None:
-    """Write the bench file that PyVISA-sim reads: the device types and one resource a place."""
-    resources = "".join(f"  {place.resource}:\n    device: {place.kind}\n" for place in bench)
-    text = TEMPLATE.read_text(encoding="utf-8")
-    path.write_text(text.replace("resources: {}", "resources:\n" + resources), encoding="utf-8")
+    """Write the bench file for PyVISA-sim: the package's own, with a resource for each place."""
+    text = BENCH.read_text(encoding="utf-8")
+    more = [place for place in bench if f"{place.resource}:" not in text]
+    text += "".join(f"  {place.resource}:\n    device: {place.kind}\n" for place in more)
+    path.write_text(text, encoding="utf-8")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from .._producer import Producer
 from .._request import current_request
 from ._bench import Place
+from ._script import Script
 
-__all__ = ["COMMANDS", "Instrument"]
+if TYPE_CHECKING:
+    import pyvisa
+
+__all__ = ["COMMANDS", "IDENTITY", "Instrument", "InstrumentError"]
+
+IDENTITY = "identity"
+"""The topic on which every instrument says who it is."""
 
 COMMANDS = {
     "dmm": {
@@ -21,8 +27,11 @@ COMMANDS = {
 }
 """What each kind of instrument is asked on which topic."""
 
-SETTLING = 0.02
+SETTLING = 0.03
 """Seconds that a measurement takes."""
+
+STUCK = 30.0
+"""Seconds that it takes when the instrument is too slow: longer than anybody waits."""
 
 
 class InstrumentError(RuntimeError):
@@ -35,22 +44,18 @@ class Instrument(Producer):
     Parameters
     ----------
     place : Place
+        Where it stands and how it is reached.
     manager : pyvisa.ResourceManager
-    seed : int
-        Of the noise and of the faults: the same seed gives the same bench.
-    too_slow, failing : float
-        How often (0 to 1) it takes longer than its caller waits, or does not understand.
+        Opens the session.
+    script : Script
+        When it is too slow, and when it is sent what it does not understand.
     """
 
-    def __init__(
-        self, place: Place, manager: Any, seed: int, too_slow: float = 0.0, failing: float = 0.0
-    ) -> None:
+    def __init__(self, place: Place, manager: pyvisa.ResourceManager, script: Script) -> None:
         super().__init__(name=place.name, site=place.site)
         self._place = place
         self._manager = manager
-        self._random = random.Random(f"{seed} {place.name}")
-        self._too_slow = too_slow
-        self._failing = failing
+        self._script = script
         self._session: Any = None
 
     def on_start(self) -> None:
@@ -58,24 +63,25 @@ class Instrument(Producer):
         self._session = self._manager.open_resource(
             self._place.resource, read_termination="\n", write_termination="\n"
         )
-        identity = self._session.query("*IDN?")
-        if "Simulated" not in identity:
-            raise InstrumentError(f"{self._place.resource} says it is {identity!r}")
 
     def on_stop(self) -> None:
         """Close the session."""
         self._session.close()
 
-    def produce_dispatcher_output(self, topic: str, *args: Any, **kwargs: Any) -> float:
-        """Measure what the topic asks for."""
-        noise = self._random.gauss(0.0, 0.002)
-        slow = self._random.random() < self._too_slow
-        failing = self._random.random() < self._failing
-        current_request().sleep(30.0 if slow else SETTLING)
-        current_request().check()  # the caller may have given up meanwhile
-        command = "MEAS:NONSENSE?" if failing else COMMANDS[self._place.kind][topic]
+    def produce_dispatcher_output(self, topic: str, number: int = 0) -> Union[float, str]:
+        """Measure what the topic asks for, in the round of that number."""
+        if topic == IDENTITY:
+            return str(self._session.query("*IDN?"))
+        turn = self._script.turn(self.name, topic, number)
+        request = current_request()
+        request.sleep(STUCK if turn.fault == "slow" else SETTLING)
+        request.check()  # nobody waits for it any more: leave the instrument alone
+        command = COMMANDS[self._place.kind][topic]
+        return self._read("MEAS:NONSENSE?" if turn.fault == "failing" else command, turn.factor)
+
+    def _read(self, command: str, factor: float) -> float:
         answer = self._session.query(command)
         try:
-            return round(float(answer) * (1.0 + noise), 6)
+            return round(float(answer) * factor, 6)
         except ValueError:
             raise InstrumentError(f"{command!r} was answered with {answer!r}") from None

@@ -107,7 +107,7 @@ def test_c10_the_high_water_mark_is_silent_below(dispatcher, gate, caplog):
     assert caplog.records == []
 
 
-# ---- bounded producers -----------------------------------------------------------------------------
+# ---- bounded producers ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_c10_cancelled_work_in_a_full_mailbox_does_not_count(dispatcher, gate):
     assert [call.args for call in producer.calls[1:]] == [("kept",), ("fresh",)]
 
 
-# ---- bounded listeners -------------------------------------------------------------------------------
+# ---- bounded listeners ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_c10_results_that_are_sent_directly_are_bounded_too(dispatcher, gate):
     assert dispatcher.statistics().listeners["screen"].dropped == 2
 
 
-# ---- control messages --------------------------------------------------------------------------------
+# ---- control messages ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("overflow", ["reject", "drop_oldest", "latest"])
@@ -285,7 +285,7 @@ def test_c10_an_agent_with_a_full_mailbox_can_be_deregistered_and_stopped(dispat
     assert not producer.is_alive()
 
 
-# ---- max_open ----------------------------------------------------------------------------------------
+# ---- max_open ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -424,7 +424,7 @@ def test_c10_the_dispatchers_own_thread_never_waits_for_room(narrow):
     assert len(errors) == 1
 
 
-# ---- nothing slow blocks the dispatcher ----------------------------------------------------------------
+# ---- nothing slow blocks the dispatcher ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("overflow", [None, "reject", "drop_oldest", "latest"])

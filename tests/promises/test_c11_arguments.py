@@ -30,7 +30,7 @@ KEYWORDS = """
     listener dispatcher home to sites site until tags copy sent queued deadline status value values
     reason exception function fn executor future callback address capacity overflow delivered drain
     wait clock ttl_ms topics
-""".split()
+""".split()  # noqa: SIM905
 
 
 def statuses(request):
@@ -118,7 +118,7 @@ def test_c11_each_producer_has_keywords_of_its_own(dispatcher):
 
 
 def test_c11_topic_and_ttl_have_their_meaning(dispatcher):
-    """C11: the two that are not the caller's: the topic is not in ``kwargs``, and neither is ttl."""
+    """C11: the two that are not the caller's: neither topic nor ttl is among the ``kwargs``."""
     echo = dispatcher.add(Echo(), "t")
     request = dispatcher.send_request(topic="t", ttl=1234).gather(BOUND)
     assert request.values[echo.name] == ("t", (), {})
@@ -138,7 +138,7 @@ def test_c11_falsy_arguments_and_results_arrive_as_they_are(dispatcher):
     ]
 
 
-# ---- with_options: the view ------------------------------------------------------------------------
+# ---- with_options: the view ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_c11_views_keep_the_callers_order(bench):
     assert [call.args[0] for call in dmm.calls] == [1, 2, 3]
 
 
-# ---- to and sites ------------------------------------------------------------------------------------
+# ---- to and sites --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_c11_nobody_of_that_name_or_site(bench, options, words):
     assert request.outcomes == ()
 
 
-# ---- until -------------------------------------------------------------------------------------------
+# ---- until ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("needed", [1, 2])
@@ -308,7 +308,7 @@ def test_c11_until_met_by_the_last_answer(bench):
     assert statuses(request) == [OK] * 4
 
 
-# ---- tags --------------------------------------------------------------------------------------------
+# ---- tags ----------------------------------------------------------------------------------------
 
 
 def test_c11_tags_go_with_the_request_and_its_outcomes(dispatcher, gate):
@@ -334,7 +334,7 @@ def test_c11_tags_are_taken_when_given(dispatcher):
     assert dict(view.send_request("t").tags) == {"lot": "A7"}
 
 
-# ---- copy --------------------------------------------------------------------------------------------
+# ---- copy ----------------------------------------------------------------------------------------
 
 
 def receive(dispatcher, copy):
@@ -434,11 +434,13 @@ def test_c11_a_listener_that_changes_its_copy_changes_nobody_elses(dispatcher):
     assert dispatcher.statistics().listeners[spoiler.name].errors == 0
 
 
-# ---- subclasses ----------------------------------------------------------------------------------------
+# ---- subclasses ----------------------------------------------------------------------------------
 
 
-OWN = ("site", "state", "queue", "topic", "args", "kwargs", "lock", "mailbox", "running", "options",
-       "request", "clock", "address", "executor", "function", "loop", "values", "capacity")  # fmt: skip
+OWN = """
+    site state queue topic args kwargs lock mailbox running options request clock address executor
+    function loop values capacity
+""".split()  # noqa: SIM905
 
 
 def own_attributes(base, when):
@@ -491,7 +493,7 @@ def test_c11_a_subclass_may_use_any_attribute(dispatcher, when):
 
 
 def test_c11_a_name_given_by_the_subclass_is_the_agents_name():
-    """C11: ``self.name = …`` after ``super().__init__()``, or a class attribute, names the agent."""
+    """C11: ``self.name = …`` after ``super().__init__()``, or a class attribute, names it."""
 
     class Named(Answering):
         def __init__(self, address):

@@ -91,7 +91,7 @@ def test_c12_nobody_polls(waits):
 
 
 def test_c12_an_open_request_is_waited_for_in_one_piece(waits):
-    """C12: with requests open, the dispatcher's thread sleeps until the first deadline, not less."""
+    """C12: with requests open, the dispatcher's thread sleeps until the first deadline."""
     with Turning(grace=30) as dispatcher:
         producer = ScriptedProducer(1)
         dispatcher.register_result_producer(producer, "t")  # never started: they stay open
@@ -141,7 +141,7 @@ def test_c12_an_idle_station_uses_no_cpu():
     assert float(done.stdout) < 0.010
 
 
-# ---- memory: thousands of ended requests -------------------------------------------------------------
+# ---- memory: thousands of ended requests ---------------------------------------------------------
 
 
 def sends(topic="t", **options):
@@ -328,7 +328,7 @@ def test_c12_expired_work_is_forgotten_once_its_producer_has_passed_it(timed, cl
     assert len(producer.calls) == 2
 
 
-# ---- memory: distinct topics -------------------------------------------------------------------------
+# ---- memory: distinct topics ---------------------------------------------------------------------
 
 
 def test_c12_distinct_topics_leave_nothing(busy, clock):
@@ -352,7 +352,7 @@ def test_c12_distinct_topics_under_a_filter_are_remembered_up_to_a_bound(dispatc
     assert 0 < len(dispatcher._routes.known) <= 16_384
 
 
-# ---- memory: one request -------------------------------------------------------------------------------
+# ---- memory: one request -------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Scheduling noise: threads give way at bytecodes chosen by a seeded generator.
 
-A trace function is called before every bytecode of the package's own code and now and then yields
-the processor there, so that interleavings which ordinary scheduling shows once a month come up in
-seconds.
+Before every bytecode of the package's own code a function of ours is called, which now and then
+yields the processor there, so that interleavings which ordinary scheduling shows once a month come
+up in seconds.
 """
 
 from __future__ import annotations
@@ -12,25 +12,45 @@ import random
 import sys
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 __all__ = ["noise"]
 
 PACKAGE = "ate_dispatcher"
+PAUSE = 0.0001
+"""Seconds. Now and then a thread gives way for so long that the others do many steps."""
 
 
 @contextlib.contextmanager
 def noise(seed: int, share: float = 0.03, files: str = PACKAGE) -> Iterator[random.Random]:
-    """Make every thread started inside yield at `share` of the bytecodes of matching files.
+    """Make every thread yield at `share` of the bytecodes of files whose path contains `files`.
 
     Gives a generator of the same seed for the scenario's own choices.
     """
-    chance = random.Random(seed)
-    draw = chance.random  # atomic: one call into C
+    draw = random.Random(seed).random  # atomic: one call into C
+
+    def perhaps_yield() -> None:
+        chance = draw()
+        if chance < share:
+            time.sleep(0 if chance > share / 16 else PAUSE)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    tracing = _traced if sys.version_info < (3, 12) else _monitored
+    try:
+        with tracing(perhaps_yield, files):
+            yield random.Random(seed)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@contextlib.contextmanager
+def _traced(perhaps_yield: Callable[[], None], files: str) -> Iterator[None]:
+    """Be called by a trace function, in threads started inside and in the calling one."""
 
     def trace_opcodes(frame: Any, event: str, argument: Any) -> Any:
-        if event == "opcode" and draw() < share:
-            time.sleep(0)
+        if event == "opcode":
+            perhaps_yield()
         return trace_opcodes
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
@@ -44,7 +64,31 @@ def noise(seed: int, share: float = 0.03, files: str = PACKAGE) -> Iterator[rand
     threading.settrace(trace)
     sys.settrace(trace)
     try:
-        yield random.Random(seed)
+        yield
     finally:
         sys.settrace(before)
         threading.settrace(before)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _monitored(perhaps_yield: Callable[[], None], files: str) -> Iterator[None]:
+    """The same on 3.12 and later, where a trace function misses the first run of each function."""
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+    tool, event = monitoring.PROFILER_ID, monitoring.events.INSTRUCTION
+
+    def instruction(code: Any, offset: int) -> Any:
+        if files not in code.co_filename:
+            return monitoring.DISABLE
+        perhaps_yield()
+        return None
+
+    monitoring.use_tool_id(tool, "noise")
+    monitoring.register_callback(tool, event, instruction)
+    monitoring.set_events(tool, event)
+    monitoring.restart_events()  # what an earlier noise was not interested in
+    try:
+        yield
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.register_callback(tool, event, None)
+        monitoring.free_tool_id(tool)
