@@ -178,6 +178,7 @@ async def asyncio_pipeline(producers: int, listeners: int, requests: int) -> flo
     mailbox: Any = asyncio.Queue()
     work: List[Any] = [asyncio.Queue() for _ in range(producers)]
     events: List[Any] = [asyncio.Queue() for _ in range(listeners)]
+
     async def dispatch() -> None:
         while True:
             message = await mailbox.get()

@@ -113,7 +113,7 @@ def latencies(bench: Bench, names: List[str]) -> None:
     rows = []
     threaded = [name for name in names if name != LOOP]
     for title, busy in (("alone", ()), ("beside a thread that burns CPU", ("busy",))):
-        rounds = max(20, int((200 if busy else 2000) * bench.scale))
+        rounds = max(20, int((50 if busy else 2000) * bench.scale))
         found = bench.interleaved(threaded, "contestants.py", "roundtrip", rounds, *busy)
         for name in threaded:
             p50, p99 = (statistics.median(t[n] for t in found[name]) for n in (0, 1))
@@ -141,7 +141,12 @@ def footprints(bench: Bench, quick: bool) -> None:
         one(f"a delivery, of {count:,} topics", "us", "topics", count)
     for count in (0, 10, 1_000):
         one(f"a delivery, beside {count:,} filters", "us", "filters", count)
-    one(f"CPU of an idle station, 50 agents, {1 if quick else 10} s", "ms", "idle", 1 if quick else 10)
+    one(
+        f"CPU of an idle station, 50 agents, {1 if quick else 10} s",
+        "ms",
+        "idle",
+        1 if quick else 10,
+    )
     for title, code in (
         ("start of Python", "pass"),
         ("start and import logging", "import logging"),
@@ -173,7 +178,9 @@ def machine() -> str:
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        model = next((ln.split(":")[1].strip() for ln in lines if ln.startswith("model name")), model)
+        model = next(
+            (ln.split(":")[1].strip() for ln in lines if ln.startswith("model name")), model
+        )
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return f"{model}, {os.cpu_count()} processors, {platform.system()}, {python}"
 

@@ -44,7 +44,7 @@ class Overtakes(lifetime.Shutdown):
 def found(scenario, make):
     count = 0
     for seed in range(SEEDS):
-        with noise(seed, share=0.1, files="") as chance:
+        with noise(seed, share=0.3, files="") as chance:
             try:
                 scenario(chance, make)
             except Broken:
