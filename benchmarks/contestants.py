@@ -3,7 +3,7 @@
     python benchmarks/contestants.py NAME throughput PRODUCERS LISTENERS REQUESTS
     python benchmarks/contestants.py NAME roundtrip ROUNDS [busy]
 
-Prints seconds for `throughput` (from the first send until the last listener's hook has returned) and
+Prints seconds for `throughput` (from the first send until the last hook has returned) and
 microseconds, p50 and p99, for `roundtrip`. Run in a process of its own by `run.py`; the two
 ate-dispatcher versions have the same import name and are told apart by PYTHONPATH.
 """

@@ -1,4 +1,4 @@
-"""What our own package costs besides time on the hot path: memory, topics, filters, import, idleness.
+"""What our package costs besides time on the hot path: memory, topics, filters, idleness.
 
     python benchmarks/footprint.py NAME [ARGUMENT]
 
