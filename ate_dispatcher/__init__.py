@@ -2,7 +2,7 @@
 
 How the package is laid out, lower layers never importing higher ones::
 
-    pure data and rules     _exceptions  _address  _outcomes  _topics
+    pure data and rules     _version  _exceptions  _address  _outcomes  _topics
     decisions, given `now`  _routes  _ledger  _deadlines  _options  _statistics
     threads and mailboxes   _mailbox  _callbacks  _waiting  _messages  _delivery  _loop_thread
     agents                  _agent
@@ -44,6 +44,7 @@ from ._statistics import (
     Straggler,
 )
 from ._topics import TopicFilter
+from ._version import VERSION_STR, __version__
 from .dispatcher import ATEDispatcher, OptionsView, Producer, ResultListener
 
 __all__ = [
@@ -85,6 +86,3 @@ __all__ = [
     "__version__",
     "current_request",
 ]
-
-VERSION_STR = (0, 2, 0)
-__version__ = "0.2.0"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Union
 
 from ._address import Address
 from ._callbacks import local
-from ._exceptions import InvalidTypeError, StateError
-from ._mailbox import STOP, BoundedMailbox, Fence
+from ._exceptions import InvalidArgumentError, InvalidTypeError, StateError
+from ._mailbox import OVERFLOWS, STOP, BoundedMailbox, Fence
 
 if TYPE_CHECKING:
     from ._loop_thread import LoopThread
@@ -66,6 +66,10 @@ class Agent(threading.Thread):
             raise InvalidTypeError(f"an agent's name must be a non-empty string, not {name!r}")
         if isinstance(site, bool) or not isinstance(site, (int, str, type(None))):
             raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
+        if overflow not in OVERFLOWS:
+            raise InvalidArgumentError(
+                f"overflow must be one of {', '.join(OVERFLOWS)}, not {overflow!r}"
+            )
         super().__init__(name=name or default_name(type(self).__name__), daemon=True)
         self._ate_mailbox: Any
         if capacity is None:

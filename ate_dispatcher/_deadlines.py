@@ -53,7 +53,7 @@ def check_ttl(ttl: Any) -> float:
 
         warnings.warn(
             f"ttl={ttl!r} is less than a millisecond; a TTL is in milliseconds, not seconds",
-            stacklevel=4,
+            stacklevel=3,
         )
     return milliseconds
 

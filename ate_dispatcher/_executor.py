@@ -17,6 +17,10 @@ from ._request import Request, working_for
 __all__ = ["ExecutorProducer"]
 
 
+_DEFERRED_FLAGS = 0x20 | 0x80 | 0x200
+"""CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR of `inspect`, a large module."""
+
+
 class ExecutorProducer(Producer):
     """One producer, many workers: spreads a function's calls over a `concurrent.futures` pool.
 
@@ -38,7 +42,8 @@ class ExecutorProducer(Producer):
     until then the request counts as queued and can expire or be cancelled without ever starting.
     The worker stamps the end. In a pool of threads ``current_request()`` works; in a pool of
     processes function, arguments and result must be picklable, and stamps are comparable where the
-    monotonic clock is one for all processes (it is on Linux, macOS and Windows).
+    monotonic clock is one for all processes (it is on Linux, macOS and Windows), so not with a
+    manual clock.
     """
 
     def __init__(
@@ -50,6 +55,12 @@ class ExecutorProducer(Producer):
     ) -> None:
         if not callable(function):
             raise InvalidTypeError(f"an ExecutorProducer needs a callable, not {function!r}")
+        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+        if flags & _DEFERRED_FLAGS:
+            raise InvalidTypeError(
+                f"{function.__qualname__} is a generator or coroutine function: a pool "
+                "cannot see it through, use a Producer"
+            )
         if not hasattr(executor, "submit"):
             raise InvalidTypeError(f"{executor!r} is neither an Executor nor a class of one")
         if isinstance(max_workers, bool) or not isinstance(max_workers, (int, type(None))):

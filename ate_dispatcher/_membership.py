@@ -86,13 +86,13 @@ class Membership(threading.Thread):
             then()
 
     def _check_agent(self, agent: Any, kind: type) -> None:
-        if not isinstance(agent, kind):
-            article = "an agent" if kind is Agent else f"a {kind.__name__}"
-            raise InvalidTypeError(f"{agent!r} is not {article}, but {type(agent).__name__}")
-        if not hasattr(agent, "_ate_address"):
+        if isinstance(agent, Agent) and not hasattr(agent, "_ate_address"):
             raise InvalidTypeError(
                 f"{type(agent).__qualname__}.__init__ must call super().__init__() first"
             )
+        if not isinstance(agent, kind):
+            article = "an agent" if kind is Agent else f"a {kind.__name__}"
+            raise InvalidTypeError(f"{agent!r} is not {article}, but {type(agent).__name__}")
 
     def _register(self, agent: Agent, subject: Subject) -> None:
         check_subject(subject)

@@ -76,8 +76,17 @@ class Options:
         """Copy each argument of a call as asked for; no keywords are None, as in a request."""
         if self.copy is None:
             return args, dict(kwargs) or None
-        copied = tuple(self.copy_value(argument) for argument in args)
-        return copied, {name: self.copy_value(value) for name, value in kwargs.items()} or None
+        copied = tuple(self._copy_argument(argument) for argument in args)
+        named = {name: self._copy_argument(argument) for name, argument in kwargs.items()}
+        return copied, named or None
+
+    def _copy_argument(self, argument: Any) -> Any:
+        try:
+            return self.copy_value(argument)
+        except Exception as error:
+            raise InvalidTypeError(
+                f"an argument cannot be copied (copy={self.copy!r}): {argument!r}"
+            ) from error
 
     def early_finish(self) -> Optional[Callable[[Outcome], bool]]:
         """Make the rule that ends one request early, None without ``until``."""

@@ -28,7 +28,7 @@ class Producer(Agent):
         See `Agent`; all keyword-only and optional.
     """
 
-    def produce_dispatcher_output(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+    def produce_dispatcher_output(self, /, topic: str, *args: Any, **kwargs: Any) -> Any:
         """Do the work of one request. Runs on the producer's own thread.
 
         Parameters

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from ._exceptions import ATEDispatcherError, MissingExtraError
+from ._version import __version__
 
 __all__ = ["main"]
 
@@ -62,8 +63,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    from . import __version__
-
     return f"ate-dispatcher {__version__}"
 
 

@@ -117,6 +117,18 @@ class ATEDispatcher(Dispatching):
             raise InvalidArgumentError(f"max_open must be at least 1, not {max_open}")
         if on_listener_error is not None and not callable(on_listener_error):
             raise InvalidTypeError(f"on_listener_error must be callable, not {on_listener_error!r}")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise InvalidTypeError(f"a name must be a non-empty string, not {name!r}")
+        if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+            raise InvalidTypeError(f"grace must be a number of seconds, not {grace!r}")
+        if not grace >= 0:
+            raise InvalidArgumentError(f"grace must not be negative or NaN, it is {grace!r}")
+        if isinstance(high_water, bool) or not isinstance(high_water, int):
+            raise InvalidTypeError(f"high_water must be a whole number, not {high_water!r}")
+        if high_water < 1:
+            raise InvalidArgumentError(f"high_water must be at least 1, not {high_water}")
+        if not callable(clock):
+            raise InvalidTypeError(f"clock must be callable, not {clock!r}")
         if type(clock()) is not float:
             raise InvalidTypeError(f"a clock must give floats (seconds), not {clock()!r}")
         super().__init__(name, clock, high_water, on_listener_error, max_open, grace)
@@ -269,6 +281,7 @@ class ATEDispatcher(Dispatching):
             With `wait`, whether that work has ended; False at once on a library thread.
         """
         self._check_agent(producer, Producer)
+        check_subject(topic)
         return self._deregister(producer, topic, wait, timeout)
 
     def deregister_result_listener(
@@ -281,6 +294,7 @@ class ATEDispatcher(Dispatching):
     ) -> bool:
         """Take a listener's registration back; see `deregister_result_producer`."""
         self._check_agent(listener, ResultListener)
+        check_subject(topic)
         return self._deregister(listener, topic, wait, timeout)
 
     def producer(

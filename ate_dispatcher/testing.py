@@ -193,7 +193,7 @@ class ScriptedProducer(Producer):
         self._ate_script = list(script) or [None]
         self.calls: List[Call] = []
 
-    def produce_dispatcher_output(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+    def produce_dispatcher_output(self, /, topic: str, *args: Any, **kwargs: Any) -> Any:
         """Do the next step."""
         position = min(len(self.calls), len(self._ate_script) - 1)
         call = Call(topic, args, kwargs)
@@ -205,7 +205,8 @@ def _perform(step: Any, call: Call) -> Any:
     if isinstance(step, BaseException) or (
         isinstance(step, type) and issubclass(step, BaseException)
     ):
-        raise step
+        # An instance is raised again and again: each time without the traceback of the last.
+        raise step.with_traceback(None) if isinstance(step, BaseException) else step
     if isinstance(step, Delay):
         current_request().sleep(step.seconds)
         return _perform(step.then, call)
