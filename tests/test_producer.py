@@ -80,6 +80,7 @@ def test_on_stop_is_not_called_where_on_start_raised(dispatcher, caplog):
     agent = Unplugged(name="dmm")
     dispatcher.register_result_producer(agent, "a")
     request = dispatcher.send_request("a", ttl=FOR_EVER)
+    assert dispatcher.send_request("nobody").wait(BOUND)  # the request is in its mailbox now
     agent.start()
     (failure,) = request.gather(BOUND).failed
     agent.join(BOUND)

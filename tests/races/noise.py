@@ -17,13 +17,12 @@ from typing import Any, Callable, Iterator
 __all__ = ["noise"]
 
 PACKAGE = "ate_dispatcher"
-PAUSE = 0.0005
-"""Seconds. Every fourth time a thread gives way for so long that the others do many steps: with
-few long pauses more is found, in less time, than with many short ones."""
+PAUSE = 0.0001
+"""Seconds. Now and then a thread gives way for so long that the others do many steps."""
 
 
 @contextlib.contextmanager
-def noise(seed: int, share: float = 0.01, files: str = PACKAGE) -> Iterator[random.Random]:
+def noise(seed: int, share: float = 0.03, files: str = PACKAGE) -> Iterator[random.Random]:
     """Make every thread yield at `share` of the bytecodes of files whose path contains `files`.
 
     Gives a generator of the same seed for the scenario's own choices.
@@ -33,7 +32,7 @@ def noise(seed: int, share: float = 0.01, files: str = PACKAGE) -> Iterator[rand
     def perhaps_yield() -> None:
         chance = draw()
         if chance < share:
-            time.sleep(PAUSE if chance < share / 4 else 0)
+            time.sleep(0 if chance > share / 16 else PAUSE)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
