@@ -137,9 +137,12 @@ def test_c2_one_final_outcome_each_and_they_add_up(timed, clock, gate):
     timed.add(ScriptedProducer(KeyError("lost"), name="bad"), "t")
     timed.add(ScriptedProducer(gate, name="hung"), "t")
     timed.add(ScriptedProducer(gate, name="full", capacity=1), "t")
-    blocker = [timed.send_request("t", ttl=1e6) for _ in range(3)]
-    request = blocker[-1]
-    gate.wait_parked(2)
+    timed.send_request("t", ttl=1e6)
+    gate.wait_parked(2)  # both stand at the gate with the first request
+    timed.send_request("t", ttl=1e6)
+    request = timed.send_request("t", ttl=1e6)
+    answers = iter(request)
+    assert {next(answers).producer for _ in range(3)} == {"good", "bad", "full"}
     clock.advance(2e3)
     assert request.wait(5)
     assert request.roster == ("good", "bad", "hung", "full")

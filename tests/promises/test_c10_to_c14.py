@@ -354,14 +354,13 @@ def test_c13_running_work_is_told(dispatcher):
         seen["after"] = (request.cancelled, request.remaining())
         request.check()
 
-    dispatcher.add(ScriptedProducer(work, name="p"), "t")
+    producer = dispatcher.add(ScriptedProducer(work, name="p"), "t")
     request = dispatcher.send_request("t", ttl=60_000)
     begun.park()
     request.cancel()
     assert request.wait(BOUND)
     assert called.wait(BOUND)
-    assert dispatcher.flush(BOUND)
-    assert dispatcher.send_request("nobody").wait(BOUND)
+    assert dispatcher.remove(producer, wait=True, timeout=BOUND)
     assert request.status is RequestStatus.CANCELLED
     assert seen["before"] == (False, True)
     assert seen["slept"] is False
