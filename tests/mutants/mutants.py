@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         "C7 a deregistered listener still counts",
         "_membership.py",
-        "                address.control(Fence(lambda: put(Departed(agent))))",
+        "                agent._ate_fence(lambda: put(Departed(agent)))",
         "                put(Departed(agent))",
         SECOND + "test_c7_a_listener_that_was_deregistered_still_counts",
     ),
@@ -166,7 +166,7 @@ MUTANTS = [
     Mutant(
         "C8 deregister waits for the work",
         "_membership.py",
-        "            address.control(Fence(message.passed))",
+        "            agent._ate_fence(message.passed)",
         "            message.passed()",
         SECOND + "test_c8_deregister_can_wait_for_the_work",
     ),

@@ -185,6 +185,7 @@ def test_c10_expired_work_in_a_full_mailbox_does_not_count(timed, clock, gate):
     clock.advance(0.2)
     assert all(request.wait(BOUND) for request in stale)
     fresh = [timed.send_request("t", "fresh", ttl=FOR_EVER) for _ in range(2)]
+    assert timed.send_request("nobody").wait(BOUND)  # so they have met the full mailbox
     gate.open()
     assert all(request.wait(BOUND) for request in fresh)
     assert single_outcomes(fresh) == [OK, OK]

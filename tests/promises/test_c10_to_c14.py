@@ -67,6 +67,7 @@ def test_c10_work_that_expired_in_a_full_mailbox_does_not_count(timed, clock, ga
     clock.advance(0.2)
     assert stale.wait(BOUND)
     fresh = timed.send_request("t", "fresh", ttl=1e6)
+    assert timed.send_request("nobody").wait(BOUND)  # so `fresh` has met the full mailbox
     assert not timed.deregister_result_producer(producer, "t", wait=True, timeout=0)
     gate.open()
     assert fresh.gather(BOUND).values == {"p": "ok"}
