@@ -68,10 +68,14 @@ def test_a_flush_tells_listeners_of_one_name_apart(dispatcher, gate):
     second = dispatcher.add(RecordingListener(name="screen"), "t")
     assert dispatcher.send_request("t").wait(BOUND)
     assert not dispatcher.flush(0)
+    assert dispatcher.send_request("nobody").wait(BOUND)  # its fences are out
+    assert dispatcher.deregister_result_listener(second, "t", wait=True, timeout=BOUND)
+    assert dispatcher.laggards() == ("screen",)  # the second has passed its fence, not the first
     gate.open()
     assert dispatcher.flush(BOUND)
     assert (first.values, second.values) == ([1], [1])
     first.stop()
+    second.stop()
     first.join(BOUND)
     assert first._ate_failure is None
 
@@ -99,7 +103,7 @@ def test_a_dispatcher_that_never_started_stops_twice():
     request = dispatcher.send_request("t")
     assert dispatcher.stop().clean
     assert dispatcher.stop().clean
-    assert request.status is RequestStatus.STOPPED
+    assert request.status is RequestStatus.NO_PRODUCERS  # sent before the stop, so heard
 
 
 def test_a_predicate_that_exits_ends_nothing_but_itself(dispatcher, caplog):
