@@ -13,6 +13,7 @@ __all__ = ["MUTANTS", "Mutant"]
 FIRST = "tests/promises/test_c01_to_c04.py::"
 SECOND = "tests/promises/test_c05_to_c09.py::"
 THIRD = "tests/promises/test_c10_to_c14.py::"
+FOUND = "tests/races/test_found.py::"
 
 
 class Mutant(NamedTuple):
@@ -120,6 +121,20 @@ MUTANTS = [
         SECOND + "test_c5_an_error_nobody_looked_at_is_logged",
     ),
     Mutant(
+        "C5 an error without words is an error",
+        "_producer.py",
+        "        reason = _worded(error)",
+        '        reason = f"{type(error).__name__}: {error}"',
+        FOUND + "test_an_error_that_cannot_be_worded_is_an_error_all_the_same[error]",
+    ),
+    Mutant(
+        "C5 a predicate that exits ends nothing",
+        "_dispatching.py",
+        "        except BaseException:  # even SystemExit",
+        "        except Exception:  #",
+        FOUND + "test_a_predicate_that_exits_ends_nothing_but_itself",
+    ),
+    Mutant(
         "C6 a producer works in order",
         "_agent.py",
         "            self._ate_mailbox = SimpleQueue()",
@@ -149,6 +164,13 @@ MUTANTS = [
         SECOND + "test_c7_a_library_thread_may_not_wait_for_itself",
     ),
     Mutant(
+        "C7 every listener's fence counts",
+        "_delivery.py",
+        "                del self._pending[agent]",
+        "                self._pending.clear()",
+        FOUND + "test_a_flush_tells_listeners_of_one_name_apart",
+    ),
+    Mutant(
         "C8 each caller's order holds",
         "_membership.py",
         "            self._home.put(Register(agent, subject, hooks))",
@@ -171,6 +193,13 @@ MUTANTS = [
         SECOND + "test_c8_deregister_can_wait_for_the_work",
     ),
     Mutant(
+        "C8 a fence behind an agent's last look passes",
+        "_agent.py",
+        "        self._ate_address.control(Fence(passed))\n        if self._ate_gone:",
+        "        self._ate_address.control(Fence(passed))\n        if False:",
+        FOUND + "test_a_fence_behind_an_agents_last_look_passes",
+    ),
+    Mutant(
         "C9 what hangs is not waited for",
         "_lifetime.py",
         "            if progress == self._progress:\n                return True",
@@ -183,6 +212,13 @@ MUTANTS = [
         "        if not stop.drain:\n            self._end(requests)",
         "        self._end(requests)",
         SECOND + "test_c9_stop_drains",
+    ),
+    Mutant(
+        "C9 what comes behind the stop ends",
+        "_dispatching.py",
+        "        if self._shutdown is not None:  # it was put behind the Stop",
+        "        if False:",
+        FOUND + "test_a_request_put_behind_the_stop_ends_stopped",
     ),
     Mutant(
         "C9 who meets the stop is not lost",
