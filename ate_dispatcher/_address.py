@@ -14,7 +14,11 @@ class Address:
     `deliver` and `control` are set once, before the address is published by a registration.
     `running` (what the agent is busy with, or None) and each counter have one writer, the agent's
     own thread, except `dropped` (let go by a bounded mailbox's policy) and `refused` (left behind
-    by a listener that ended), which are written under the agent's lock. Everybody else only reads.
+    by a listener that ended), which are written under the agent's lock. `waiting` (what a producer
+    waits for before its work begins, or None) has the agent's thread as its only writer too.
+    `alert` tells that thread to look up before it takes the next message: priorities are in use, or
+    it is to end. Any thread may set it, to True only, before it puts what it is about. Everybody
+    else only reads.
 
     Parameters
     ----------
@@ -29,6 +33,7 @@ class Address:
     """
 
     __slots__ = (
+        "alert",
         "control",
         "deliver",
         "delivered",
@@ -39,6 +44,7 @@ class Address:
         "running",
         "site",
         "started",
+        "waiting",
     )
 
     def __init__(
@@ -53,7 +59,9 @@ class Address:
         self.deliver = deliver if deliver is not None else _nowhere
         self.control = control if control is not None else _nowhere
         self.started = False
+        self.alert = False
         self.running: Any = None
+        self.waiting: Any = None
         self.delivered = 0
         self.errors = 0
         self.dropped = 0

@@ -13,6 +13,7 @@ from ._address import Address
 from ._callbacks import local
 from ._exceptions import InvalidArgumentError, InvalidTypeError, StateError
 from ._mailbox import OVERFLOWS, STOP, BoundedMailbox, Fence
+from ._states import AgentState
 
 if TYPE_CHECKING:
     from ._loop_thread import LoopThread
@@ -54,6 +55,9 @@ class Agent(threading.Thread):
 
     _ate_address: Address
 
+    _ate_uses_pool = False
+    """Whether its work ends up in a pool of `concurrent.futures`."""
+
     def __init__(
         self,
         *,
@@ -82,10 +86,17 @@ class Agent(threading.Thread):
             deliver = self._ate_mailbox.deliver
         self._ate_address = Address(self.name, site, deliver, self._ate_mailbox.put)
         self._ate_lock = threading.Lock()
+        # Reentrant, and apart from the other: a subclass's own start() may run under it.
+        self._ate_starting = threading.RLock()
         self._ate_homes: Dict[Any, int] = {}
         self._ate_begun = False
+        self._ate_dismissed = False
         self._ate_gone = False
         self._ate_failure: Optional[BaseException] = None
+        self._ate_ready = False
+        self._ate_abandoned = ""
+        # Who else is told of changes of state, on the thread that makes them; set before `start`.
+        self._ate_watcher: Optional[Callable[[Agent, AgentState], None]] = None
         self._ate_loop: Optional[LoopThread] = None
 
     # ---- for users ---------------------------------------------------------------------------
@@ -100,21 +111,31 @@ class Agent(threading.Thread):
         """
         if not hasattr(self, "_ate_address"):
             raise StateError(f"{type(self).__qualname__}.__init__ must call super().__init__()")
-        if self._ate_begun:
-            raise StateError(
-                f"{self.name!r} was started before: a thread starts once, make a new one"
-            )
-        self._ate_start_once()
+        with self._ate_starting:
+            if self._ate_begun:
+                raise StateError(
+                    f"{self.name!r} was started before: a thread starts once, make a new one"
+                )
+            self._ate_begun = True  # before the thread can be seen to have ended
+            try:
+                super().start()
+            except BaseException:  # the system has no thread to give: it may be tried again
+                self._ate_begun = False
+                raise
 
     def _ate_start_once(self) -> None:
         """Start unless somebody has; two threads may try at once."""
-        with self._ate_lock:
+        with self._ate_starting:
             if not self._ate_begun:
-                self._ate_begun = True
-                super().start()
+                self.start()
 
     def stop(self) -> None:
         """Let the agent end after everything already in its mailbox. Returns at once."""
+        self._ate_dismiss()
+
+    def _ate_dismiss(self) -> None:
+        """Tell the agent to stop; from here on it cannot be registered any more."""
+        self._ate_dismissed = True
         self._ate_address.control(STOP)
 
     def on_start(self) -> Any:
@@ -129,16 +150,29 @@ class Agent(threading.Thread):
         """Serve the mailbox until told to stop. Not to be called or overridden."""
         local.role = self
         self._ate_address.started = True
+        self._ate_tell(AgentState.STARTING, self._ate_dispatchers())
+        begun = False
         try:
-            self._ate_call(self.on_start)
+            self._ate_prepare()
             try:
+                self._ate_call(self.on_start)
+                begun = self._ate_ready = True
+                self._ate_tell(AgentState.READY, self._ate_dispatchers())
                 self._ate_serve()
             finally:
-                self._ate_call(self.on_stop)
+                self._ate_make_safe()
+                if begun:
+                    self._ate_call(self.on_stop)
         except BaseException as error:
             self._ate_failure = error
             logger.error("agent %r failed and leaves", self.name, exc_info=error)
         self._ate_leave()
+
+    def _ate_prepare(self) -> None:
+        """Have at hand what the end of the thread will need."""
+
+    def _ate_make_safe(self) -> None:
+        """The last work is done, whatever ended it. Never raises."""
 
     def _ate_serve(self) -> None:
         raise NotImplementedError  # each kind of agent has its own loop
@@ -171,18 +205,61 @@ class Agent(threading.Thread):
             homes = tuple(self._ate_homes)
         for home in homes:
             home.agent_left(self)
+        failed = self._ate_failure is not None
+        self._ate_tell(AgentState.FAILED if failed else AgentState.STOPPED, homes)
+
+    def _ate_abandon(self, reason: str) -> None:
+        """Give up a thread that hangs: for everybody else it is gone, and its name is free.
+
+        Any thread, once. If the hook ever comes back, its answer is late and the thread leaves.
+        """
+        self._ate_abandoned = reason
+        self._ate_dismissed = self._ate_gone = True
+        homes = self._ate_dispatchers()
+        self._ate_refuse_mailbox()
+        for home in homes:
+            home.agent_left(self)
+            home.agent_changed(self, AgentState.STALLED)
+
+    # ---- state (any thread) --------------------------------------------------------------------
+
+    def _ate_tell(self, state: AgentState, homes: Tuple[Any, ...]) -> None:
+        """Tell of a change of state. An abandoned agent has no homes any more."""
+        for home in homes:
+            home.agent_changed(self, state)
+        if self._ate_watcher is not None:
+            self._ate_watcher(self, state)
+
+    def _ate_state(self) -> AgentState:
+        if self._ate_abandoned:
+            return AgentState.STALLED
+        if self._ate_failure is not None:
+            return AgentState.FAILED
+        if self._ate_gone:
+            return AgentState.STOPPED
+        if not self._ate_begun:
+            return AgentState.NEW
+        if not self._ate_ready:
+            return AgentState.STARTING
+        return AgentState.READY if self._ate_address.running is None else AgentState.BUSY
 
     def _ate_refuse_mailbox(self) -> None:
-        """Refuse what is left in the mailbox; only once the thread has ended its loop."""
+        """Refuse what is left in the mailbox; only once the thread has left, or is given up."""
         while True:
             try:
                 message = self._ate_mailbox.get_nowait()
             except Empty:
-                return
-            if isinstance(message, Fence):
-                message.passed()
-            elif message is not STOP:
-                self._ate_refuse(message, f"{self.name!r} {self._ate_why_gone()}")
+                break
+            self._ate_answer(message)
+        if self._ate_abandoned:  # its loop has not ended: this is what ends it, should it get there
+            self._ate_mailbox.put(STOP)
+
+    def _ate_answer(self, message: Any) -> None:
+        """Deal with a message that comes too late to be served."""
+        if isinstance(message, Fence):
+            message.passed()
+        elif message is not STOP:
+            self._ate_refuse(message, f"{self.name!r} {self._ate_why_gone()}")
 
     def _ate_fence(self, passed: Callable[[], None]) -> None:
         """Have `passed` called when everything in the mailbox is done, or never will be.
@@ -195,9 +272,18 @@ class Agent(threading.Thread):
             self._ate_refuse_mailbox()
 
     def _ate_why_gone(self) -> str:
-        return "has stopped" if self._ate_failure is None else f"failed: {self._ate_failure!r}"
+        if self._ate_abandoned:
+            return self._ate_abandoned
+        if self._ate_failure is not None:
+            return f"failed: {self._ate_failure!r}"
+        return "has stopped" if self._ate_gone else "was told to stop"
 
     # ---- what each kind of agent does with its messages ---------------------------------------
+
+    def _ate_depth(self) -> int:
+        """How many messages wait. Any thread."""
+        depth: int = self._ate_mailbox.qsize()
+        return depth
 
     def _ate_waits(self, message: Any) -> bool:
         """Tell whether a message in a bounded mailbox still is to be handled."""

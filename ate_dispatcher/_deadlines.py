@@ -40,14 +40,18 @@ def check_ttl(ttl: Any) -> float:
         try:
             milliseconds = float(ttl)
         except OverflowError:  # a whole number beyond every float
-            milliseconds = inf if str(ttl)[0] != "-" else -inf
+            milliseconds = inf if ttl > 0 else -inf  # type: ignore[operator]
     else:
         raise InvalidTypeError(
             "ttl must be a number of milliseconds or a timedelta, "
             f"not {type(ttl).__name__}: {ttl!r}"
         )
     if isnan(milliseconds) or milliseconds <= 0:
-        raise InvalidArgumentError(f"ttl must be a positive number of milliseconds, not {ttl!r}")
+        try:
+            shown = repr(ttl)
+        except ValueError:  # from 3.11 on a whole number of thousands of digits has none
+            shown = "a negative number of thousands of digits"
+        raise InvalidArgumentError(f"ttl must be a positive number of milliseconds, not {shown}")
     if milliseconds < 1:
         import warnings
 
@@ -134,6 +138,11 @@ class Deadlines:
         self.wake = heads[0][0] if heads else inf
         late.sort(key=lambda request: request.deadline)
         return late
+
+    def snapshot(self) -> List[Any]:
+        """Copy the open requests. Any thread: each ``copy`` of a dict is one atomic call."""
+        lines = [*self._lines.copy().values(), *self._strays.copy()]
+        return [request for line in lines for request in line.requests.copy()]
 
     def __iter__(self) -> Iterator[Any]:
         """All open requests."""

@@ -8,7 +8,7 @@ from math import inf
 from queue import Empty
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._address import Address
 from ._callbacks import local
@@ -26,6 +26,7 @@ from ._messages import (
     Observe,
     Probe,
     Register,
+    Sites,
     Stop,
     Tick,
 )
@@ -68,6 +69,7 @@ class Dispatching(Membership):
         on_listener_error: Optional[Callable[[str, Any, BaseException], Any]],
         max_open: Optional[int],
         grace: float,
+        safe_within: float,
     ) -> None:
         super().__init__(name, clock, high_water, on_listener_error)
         self._manual = hasattr(clock, "attach")
@@ -78,7 +80,11 @@ class Dispatching(Membership):
         # What a new request must pass before it is sent; None, the common case, costs one look.
         self._hurdle: Optional[Callable[[Request], None]] = None
         self._grace = grace
+        self._safe_within = safe_within
         self._begun = False
+        # Whether requests still are scattered; set to False by `abort` on any thread, or by `Stop`.
+        self._scattering = True
+        self._aborted: Optional[str] = None
         self._over = threading.Event()
         # Reentrant, because a signal handler may post in the middle of it.
         self._refusing = threading.RLock()
@@ -88,6 +94,8 @@ class Dispatching(Membership):
         self._completed = 0
         self._handled = 0
         self._shutdown: Optional[Shutdown] = None
+        # Told of each `_close`, be it in a signal handler: each may do no more than put a message.
+        self._closing: List[Callable[[], Any]] = []
         self._report: Optional[StopReport] = None
         self._handlers: Dict[type, Callable[[Any, float], None]] = {
             Outcome: self._on_answer,
@@ -107,6 +115,7 @@ class Dispatching(Membership):
             Gone: self._on_gone,
             Departed: self._on_departed,
             Observe: self._on_observe,
+            Sites: self._on_sites,
         }
 
     def _turn_away(self, request: Request) -> None:
@@ -178,7 +187,9 @@ class Dispatching(Membership):
                     message._request = None
                     tally = self._tallies.get(address)
                     if tally is not None:
-                        tally.ok += 1
+                        tally.ok = ok = tally.ok + 1
+                        if ok >= tally.due:
+                            tally.measure(message)
                     topic = request.topic
                     route = known.get(topic) or self._routes.route(topic)
                     for deliver in route.values:
@@ -196,7 +207,7 @@ class Dispatching(Membership):
                             self._admission.release()
                 else:
                     self._on_answer(message, now)
-            elif kind is Request and message._options is None and self._shutdown is None:
+            elif kind is Request and message._options is None and self._scattering:
                 topic = message.topic
                 route = known.get(topic) or self._routes.route(topic)
                 if route.roster:
@@ -230,11 +241,11 @@ class Dispatching(Membership):
             return None
 
     def _on_request(self, request: Request, now: float) -> None:
-        if self._shutdown is not None:  # it was put behind the Stop
+        if not self._scattering:  # it was put behind the Stop
             request.scatter((), now)
             self._deadlines.add(request)
             self._requests += 1
-            self._end(request, RequestStatus.STOPPED)
+            self._end(request, self._last_status(request))
             return
         topic = request.topic
         route = self._known.get(topic) or self._routes.route(topic)
@@ -243,6 +254,9 @@ class Dispatching(Membership):
         if request._options is not None:
             roster, missing = self._select(request, roster)
             scatter = tuple(address.deliver for address in roster if address not in missing)
+            if request._options.priority:
+                for address in roster:
+                    address.alert = True  # before the request is delivered
         request.scatter(roster, now)
         self._deadlines.add(request)
         self._requests += 1
@@ -251,7 +265,7 @@ class Dispatching(Membership):
         if not scatter:
             if not roster:
                 request._reason = getattr(request, "_reason", "") or (
-                    f"no producer is registered for {request.topic!r}"
+                    f"no producer is registered for {request.topic!r}{self._unless_disabled()}"
                 )
             self._end(request, RequestStatus.NO_PRODUCERS)
             return
@@ -272,11 +286,16 @@ class Dispatching(Membership):
         if not chosen and (options.to is not None or options.sites is not None):
             there = ", ".join(repr(address.name) for address in roster) or "nobody"
             request._reason = (
-                f"no producer on {request.topic!r} with {options.describe()}; registered: {there}"
+                f"no producer on {request.topic!r} with {options.describe()}; "
+                f"registered: {there}{self._unless_disabled()}"
             )
             return (), ()
         ghosts = tuple(Address(name) for name in names)
         return chosen + ghosts, ghosts
+
+    def _unless_disabled(self) -> str:
+        sites = ", ".join(sorted(map(repr, self._disabled)))
+        return f" (disabled sites: {sites})" if sites else ""
 
     def _on_answer(self, outcome: Outcome, now: float) -> None:
         request = outcome._request
@@ -286,7 +305,7 @@ class Dispatching(Membership):
         outcome._request = None
         tally = self._tallies.get(outcome._address)
         if tally is not None:
-            tally.ok += 1
+            tally.answered(outcome)
         topic = request.topic
         route = self._known.get(topic) or self._routes.route(topic)
         for deliver in route.values:
@@ -327,7 +346,7 @@ class Dispatching(Membership):
         failure._request = None
         tally = self._tallies.get(failure._address)
         if tally is not None:
-            tally.add(failure.status)
+            tally.add(failure)
         route = self._routes.route(request.topic)
         for deliver in route.outcomes:
             deliver(failure)
@@ -359,7 +378,7 @@ class Dispatching(Membership):
         self._lates += 1
         tally = self._tallies.get(outcome._address)
         if tally is not None:
-            tally.lates += 1
+            tally.late(outcome)
         in_time = outcome.ended is not None and outcome.ended <= request.deadline
         logger.debug("late answer of %r on %r", outcome.producer, outcome.topic)
         for observer in self._watching:
@@ -409,6 +428,8 @@ class Dispatching(Membership):
 
     def _cancel(self, request: Request) -> None:
         reason = "the request was cancelled"
+        if self._aborted is not None:
+            reason = request._reason = self._aborted
         self._call_off(request, RequestStatus.CANCELLED, OutcomeStatus.CANCELLED, reason)
 
     def _on_attach(self, message: Attach, now: float) -> None:
@@ -434,6 +455,7 @@ class Dispatching(Membership):
         """Nothing to handle: the turn that got it looks at the clock, and whether to end."""
 
     def _on_stop(self, message: Stop, now: float) -> None:
+        self._scattering = False
         if self._shutdown is None:
             self._shutdown = Shutdown(self, self._grace)
         self._shutdown.ask(message)
@@ -463,7 +485,7 @@ class Dispatching(Membership):
                 return
             if isinstance(message, Request):
                 if message.status is OPEN:
-                    message.status = RequestStatus.STOPPED
+                    message.status = self._last_status(message)
                     message._told()
                     if self._admission is not None:
                         self._admission.release()
@@ -478,6 +500,13 @@ class Dispatching(Membership):
             elif isinstance(message, Attach):
                 self._on_attach(message, 0.0)
 
+    def _last_status(self, request: Request) -> RequestStatus:
+        """Say how a request ends that came too late to be scattered."""
+        if self._aborted is None:
+            return RequestStatus.STOPPED
+        request._reason = self._aborted
+        return RequestStatus.CANCELLED
+
     def _abandon(self) -> None:
         """In the child of a fork: none of the threads exists here, so everything has stopped."""
         self._close()
@@ -490,6 +519,7 @@ class Dispatching(Membership):
         for agent in self._agents.values():
             agent._ate_gone = True
             agent._ate_lock = threading.Lock()
+            agent._ate_starting = threading.RLock()
         self._report = StopReport(0, {}, (), finished=True)
         for request in tuple(self._deadlines):
             request.close_rows(
@@ -498,6 +528,7 @@ class Dispatching(Membership):
                 )
             )
             request.status = RequestStatus.STOPPED
+            self._ended[RequestStatus.STOPPED] = self._ended.get(RequestStatus.STOPPED, 0) + 1
             request._rows[END] = ENDED  # who waited was another thread: it is not here
             self._deadlines.remove(request)
         self._refuse_mailbox()
@@ -506,3 +537,5 @@ class Dispatching(Membership):
         """Refuse new requests and registrations from here on."""
         self._closed = True
         self._hurdle = self._turn_away
+        for tell in tuple(self._closing):
+            tell()

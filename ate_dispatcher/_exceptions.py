@@ -9,7 +9,8 @@
     │   ├── NameTakenError              (ValueError)    two agents of one name in one dispatcher
     │   ├── StateError                  (RuntimeError)  started twice, used after stop
     │   ├── DeadlockError               (RuntimeError)  a thread waiting for its own work
-    │   └── NoCurrentRequestError       (LookupError)   current_request() outside of a producer
+    │   ├── NoCurrentRequestError       (LookupError)   current_request() outside of a producer
+    │   └── UnknownIdError              (LookupError)   no channel or listener of that id
     ├── RequestFailedError              what raise_for_status() raises; keeps the good values
     │   ├── RequestExpiredError         (TimeoutError)
     │   ├── RequestCancelledError
@@ -18,7 +19,27 @@
     ├── OverloadedError                 (TimeoutError)  max_open stayed reached until the deadline
     ├── WorkCalledOffError              raised by current_request().check() in a producer
     │   └── WorkExpiredError            (TimeoutError)
-    └── MissingExtraError               (ImportError)   an optional library is not installed
+    ├── WorkRejectedError               raised by a producer that cannot take this work on
+    ├── CallbackError                   raised by a channel's callback that wants no more events
+    ├── ProcessLostError                the process of a ProcessProducer ended, or never began
+    ├── SiteBarrierError (RuntimeError) the sites of a SiteBarrier did not come together
+    ├── ResourceError                   an application's resource could not be entered
+    ├── StorageError                    (OSError)       what should survive cannot be stored or read
+    ├── RecordingError                  (OSError)       a recording that cannot be written
+    ├── NotARecordingError              (ValueError)    a file that no recorder wrote
+    ├── RecordedError                   what a producer raised, as a recording tells it
+    ├── MissingExtraError               (ImportError)   an optional library is not installed
+    └── BusError                        what goes wrong between a program and a broker
+        ├── BusURLError                 (ValueError)    a URL that cannot be read, or not be meant
+        │   └── UnknownSchemeError      (ValueError)    no driver of that name
+        ├── NotJSONError                (TypeError)     data that JSON has no form for
+        ├── PayloadTooLargeError        (ValueError)    more bytes than the broker takes
+        ├── UndecodableMessageError     (ValueError)    a message from outside that is no JSON
+        ├── RemoteError                 what a producer on another machine raised
+        ├── NoReplyError                (TimeoutError)  nobody answered a request in time
+        ├── BusConnectionError          (ConnectionError)  not reached, refused, or lost
+        │   └── BusTimeoutError         (TimeoutError)  no answer from the broker in time
+        └── UnsupportedByDriverError    (NotImplementedError)  this broker cannot do that
 
 Each also derives from the standard class (in brackets) that a caller would already catch.
 """
@@ -33,6 +54,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATEDispatcherError",
+    "BusConnectionError",
+    "BusError",
+    "BusTimeoutError",
+    "BusURLError",
+    "CallbackError",
     "DeadlockError",
     "InvalidArgumentError",
     "InvalidTypeError",
@@ -40,15 +66,31 @@ __all__ = [
     "NameTakenError",
     "NoCurrentRequestError",
     "NoProducersError",
+    "NoReplyError",
+    "NotARecordingError",
+    "NotJSONError",
     "OverloadedError",
+    "PayloadTooLargeError",
+    "ProcessLostError",
+    "RecordedError",
+    "RecordingError",
+    "RemoteError",
     "RequestCancelledError",
     "RequestExpiredError",
     "RequestFailedError",
+    "ResourceError",
+    "SiteBarrierError",
     "StateError",
+    "StorageError",
+    "UndecodableMessageError",
+    "UnknownIdError",
+    "UnknownSchemeError",
+    "UnsupportedByDriverError",
     "UsageError",
     "WaitTimeoutError",
     "WorkCalledOffError",
     "WorkExpiredError",
+    "WorkRejectedError",
 ]
 
 
@@ -82,6 +124,10 @@ class DeadlockError(UsageError, RuntimeError):
 
 class NoCurrentRequestError(UsageError, LookupError):
     """``current_request()`` was called where no request is being worked on."""
+
+
+class UnknownIdError(UsageError, LookupError):
+    """No channel, listener or action of that id is there; the message says where it was sought."""
 
 
 class RequestFailedError(ATEDispatcherError):
@@ -143,5 +189,120 @@ class WorkExpiredError(WorkCalledOffError, TimeoutError):
     """The request being worked on is past its deadline; raised by ``check()`` inside a producer."""
 
 
+class WorkRejectedError(ATEDispatcherError):
+    """Raise it in a producer's hook to decline: the outcome is REJECTED, with this text."""
+
+
+class CallbackError(ATEDispatcherError):
+    """Raise it in a callback of a channel to be taken away, quietly."""
+
+
+class ProcessLostError(ATEDispatcherError):
+    """The process of a `ProcessProducer` ended, or never began; says its exit code or signal."""
+
+
+class SiteBarrierError(ATEDispatcherError, RuntimeError):
+    """The sites of a `SiteBarrier` did not come together; names who is missing and who differs."""
+
+
+class ResourceError(ATEDispatcherError):
+    """A resource of an application could not be entered; its own error is the cause."""
+
+
+class StorageError(ATEDispatcherError, OSError):
+    """A storage of channels cannot be opened, read or written; the message names the file."""
+
+
+class RecordingError(ATEDispatcherError, OSError):
+    """A recording cannot be written: no such folder, no right to, no room, another recorder."""
+
+
+class NotARecordingError(ATEDispatcherError, ValueError):
+    """A file that no recorder wrote, or a later version of one."""
+
+
+class RecordedError(ATEDispatcherError):
+    """What a producer raised, as a recording tells it.
+
+    Parameters
+    ----------
+    type_name : str
+        The full name of the exception's type.
+    text : str
+        What it said.
+    traceback : str
+        Its traceback.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback: str = "") -> None:
+        super().__init__(f"{type_name}: {text}" if text else type_name)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.type_name, self.text, self.traceback)
+
+
 class MissingExtraError(ATEDispatcherError, ImportError):
     """An optional library is needed and not installed; the message names the extra."""
+
+
+class BusError(ATEDispatcherError):
+    """Something between this program and a broker. Never holds a password."""
+
+
+class BusURLError(BusError, ValueError):
+    """A bus URL that cannot be read, or that asks for what its driver does not know."""
+
+
+class UnknownSchemeError(BusURLError):
+    """No driver for the scheme of a URL; the message names the nearest one."""
+
+
+class NotJSONError(BusError, TypeError):
+    """Data that JSON has no form for; the message names the path to the offending value."""
+
+
+class PayloadTooLargeError(BusError, ValueError):
+    """A message has more bytes than its broker takes; it was not sent."""
+
+
+class UndecodableMessageError(BusError, ValueError):
+    """A message that came from outside is no JSON; it was skipped."""
+
+
+class RemoteError(BusError):
+    """What a producer on another machine raised, or why its answer did not arrive whole.
+
+    Parameters
+    ----------
+    type_name : str
+        The name of the exception's type over there.
+    text : str
+        What it said.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(f"{type_name}: {text}" if text else type_name)
+        self.type_name = type_name
+        self.text = text
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.type_name, self.text)
+
+
+class NoReplyError(BusError, TimeoutError):
+    """Nobody answered a request in time; the message says which topic and what time."""
+
+
+class BusConnectionError(BusError, ConnectionError):
+    """The broker cannot be reached, refused us, or was lost."""
+
+
+class BusTimeoutError(BusConnectionError, TimeoutError):
+    """The broker did not answer in time; whether it has the message is not known."""
+
+
+class UnsupportedByDriverError(BusError, NotImplementedError):
+    """The broker of this URL cannot do what was asked; the message names the driver."""

@@ -13,6 +13,7 @@ from ._mailbox import STOP
 from ._outcomes import CopiedOutcome, Failure, Outcome
 from ._producer import Producer
 from ._request import Request, working_for
+from ._resources import RESOURCES, Hold
 
 __all__ = ["ExecutorProducer"]
 
@@ -45,6 +46,8 @@ class ExecutorProducer(Producer):
     monotonic clock is one for all processes (it is on Linux, macOS and Windows), so not with a
     manual clock.
     """
+
+    _ate_uses_pool = True
 
     def __init__(
         self,
@@ -84,12 +87,15 @@ class ExecutorProducer(Producer):
         submit = self._ate_submitter(pool)
         try:
             while True:
-                message = self._ate_mailbox.get()
-                if message is STOP:
-                    return
+                # A worker first: which message is most urgent is judged when it can begin.
+                self._ate_free.acquire()
+                message = self._ate_next()
                 if isinstance(message, Request):
                     self._ate_begin(message, submit)
                 else:
+                    self._ate_free.release()
+                    if message is STOP:
+                        return
                     self._ate_settle()
                     message.passed()
                 message = None
@@ -99,21 +105,28 @@ class ExecutorProducer(Producer):
                 pool.shutdown()
 
     def _ate_begin(self, request: Request, submit: Callable[[Request], Any]) -> None:
-        """Wait for a free worker, then claim and hand over; the claim comes last (C4)."""
-        self._ate_free.acquire()
+        """Claim it and hand it to the worker that is free; the claim comes last (C4)."""
+        hold = None
+        if self._ate_resources:
+            hold = self._ate_take_resources(request)
+            if hold is None:
+                self._ate_free.release()
+                return
         now = request._home.clock()
         if not request.claim(self._ate_address, now):
-            self._ate_free.release()
+            self._ate_let_go(hold)
             return
         self._ate_address.running = request
         try:
             future = submit(request)
         except BaseException as error:
-            self._ate_post(request, self._ate_error(request, error, now))
+            self._ate_post(request, self._ate_error(request, error, now), hold)
             return
-        future.add_done_callback(lambda done: self._ate_done(request, now, done))
+        future.add_done_callback(lambda done: self._ate_done(request, now, hold, done))
 
-    def _ate_done(self, request: Request, started: float, future: Any) -> None:
+    def _ate_done(
+        self, request: Request, started: float, hold: Optional[Hold], future: Any
+    ) -> None:
         """On a thread of the pool: turn its result into the row's outcome."""
         outcome: Outcome
         try:
@@ -125,14 +138,20 @@ class ExecutorProducer(Producer):
                 outcome = CopiedOutcome(request, self._ate_address, value, started, ended)
         except BaseException as error:
             outcome = self._ate_error(request, error, started)
-        self._ate_post(request, outcome)
+        self._ate_post(request, outcome, hold)
 
-    def _ate_post(self, request: Request, outcome: Outcome) -> None:
+    def _ate_post(self, request: Request, outcome: Outcome, hold: Optional[Hold]) -> None:
         if isinstance(outcome, Failure) and outcome.ended is None:
             outcome.ended = request._home.clock()
         if self._ate_address.running is request:
             self._ate_address.running = None
         request._home.put(outcome)
+        self._ate_let_go(hold)
+
+    def _ate_let_go(self, hold: Optional[Hold]) -> None:
+        """Give resources and worker back."""
+        if hold is not None:
+            RESOURCES.release(hold)
         self._ate_free.release()
 
     def _ate_settle(self) -> None:

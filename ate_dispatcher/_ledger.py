@@ -122,6 +122,11 @@ class Ledger:
         self._missing = len(roster)
         self.queued = now
 
+    @property
+    def priority(self) -> int:
+        """What ``with_options(priority=…)`` was given, 0 without; the higher the sooner."""
+        return 0 if self._options is None else self._options.priority
+
     def claim(self, address: Address, now: float) -> bool:
         """Contest the right to do the work of one row; True for exactly one caller.
 
@@ -194,8 +199,13 @@ class Ledger:
         else:
             phase, since = Phase.QUEUED, self.queued
             reason = f"still queued after {now - self.queued:.3f} s"
-            busy = address.running
-            if busy is not None:
+            busy, waiting = address.running, address.waiting
+            if waiting is not None and waiting.request is self:
+                phase, since = Phase.RESOURCE, waiting.since
+                reason = f"still {waiting.describe()}, after {now - since:.3f} s"
+            elif waiting is not None:
+                reason += f", behind work on {waiting.request.topic!r} {waiting.describe()}"
+            elif busy is not None:
                 reason += f", behind work on {busy.topic!r}"
         status = OutcomeStatus.TIMEOUT
         return Failure(self, address, status, reason, started, phase=phase, since=since)
@@ -240,8 +250,11 @@ class Ledger:
         if self._extra is not None and self._extra.streams is not None:
             for partials in self._extra.streams.values():
                 accepted += partials
-        # A stream's end is stamped after its values; rows closed without an answer come last.
-        return sorted(accepted, key=lambda o: (o.ended is None, o.ended or 0.0, o.streamed))
+        # What ends a stream comes after its values; rows closed without an answer come last.
+        partial = OutcomeStatus.PARTIAL
+        return sorted(
+            accepted, key=lambda o: (o.ended is None, o.ended or 0.0, o.status is not partial)
+        )
 
     def _with(self, *statuses: OutcomeStatus) -> Tuple[Outcome, ...]:
         return tuple(outcome for outcome in self.outcomes if outcome.status in statuses)
@@ -308,7 +321,7 @@ class Ledger:
             return
         kind = _ERRORS.get(status, RequestFailedError)
         parts = [f"{o.producer}: {o.reason or o.status.value}" for o in bad]
-        if status is RequestStatus.NO_PRODUCERS:
+        if status is RequestStatus.NO_PRODUCERS or (self.reason and not bad):
             parts.append(self.reason)
         answered = f"{len(self.succeeded)} of {len(self._roster)} producers answered well"
         raise kind(

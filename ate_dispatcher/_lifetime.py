@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import weakref
 from math import inf
 from time import monotonic
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from ._mailbox import STOP
 from ._messages import TICK, Stop
 from ._outcomes import OutcomeStatus, RequestStatus
+from ._producer import Producer
+from ._safety import SafeTurns
 from ._statistics import StopReport, Straggler
+from ._waiting import acquire
 
-__all__ = ["Shutdown", "keep_until_exit"]
+__all__ = ["Shutdown", "finish_before_pools", "keep_until_exit", "safe_producers"]
 
 logger = logging.getLogger("ate_dispatcher")
 
@@ -24,13 +29,18 @@ EXIT_SECONDS = 5.0
 """How long a script that forgot `stop` may take to hand out its results."""
 
 
+MOMENT = 0.1
+"""How long agents have to come back even where a limit was reached before they were told to."""
+
+
 class Shutdown:
     """The steps of a stop, taken by the dispatcher's thread between its messages.
 
-    First the open requests end. Then no event can come any more, so all agents are told to stop at
-    once, each after what it has in its mailbox. They are waited for, but no longer than the grace
-    (for all of them together) without a single event being delivered, and not past the limit of any
-    `Stop`. The callback thread, which others post to, ends last. Grace and limit are real time,
+    First the open requests end. Then the producers that have a safe state are made safe, one after
+    the other, within a time of their own. Then no event can come any more, so all agents are told
+    to stop at once, each after what it has in its mailbox. They are waited for, but no longer than
+    the grace (for all of them together) without a single event being delivered, and not past the
+    limit of any `Stop`. The callback thread, which others post to, ends last. It is real time,
     whatever clock the dispatcher has.
     """
 
@@ -44,12 +54,18 @@ class Shutdown:
         self._waiting: List[Any] = []
         self._put: Dict[Any, int] = {}
         self._fenced: Dict[Any, None] = {}
+        self._abort = False
+        self._turns: Optional[SafeTurns] = None
+        self._turns_began = 0.0
+        self._safe = False
         self.accepting = True
         """Whether requests that were sent before the stop are still scattered."""
 
     @property
     def alarm(self) -> float:
         """When, on the real clock, the next step is due without anything having happened."""
+        if self._turns is not None and not self._safe:
+            return self._turns.alarm
         return min(self._limit, self._patience)
 
     def due(self) -> bool:
@@ -59,6 +75,7 @@ class Shutdown:
     def ask(self, stop: Stop) -> None:
         """Take up a call of `stop`; a later one can only make it sooner."""
         self._limit = min(self._limit, stop.limit)
+        self._abort = self._abort or stop.abort
         requests = tuple(self._dispatcher._deadlines)
         if not stop.drain:
             self._end(requests)
@@ -79,6 +96,9 @@ class Shutdown:
             if len(self._dispatcher._deadlines):
                 return True
             self.accepting = False
+        if not self._safe:
+            if not self._made_safe():
+                return True
             self._dismiss()
         if not self._waited_enough():
             return True
@@ -95,7 +115,7 @@ class Shutdown:
             if agent._ate_gone:
                 # Its last act is done, its thread is returning.
                 agent.join(max(0.0, patience - monotonic()))
-            elif agent.is_alive() and address not in self._fenced:
+            elif agent._ate_begun and address not in self._fenced:
                 alive.append(Straggler(address.name, _where(agent)))
             if hasattr(agent, "_ate_hooks"):
                 left = address.refused
@@ -112,16 +132,47 @@ class Shutdown:
             logger.warning("%r did not stop within the grace: %s", name, where)
         for name, count in undelivered.items():
             logger.warning("%d events for %r were not delivered", count, name)
-        return StopReport(self._delivered(), undelivered, tuple(alive), finished=True)
+        unsafe, errors = self._unsafe()
+        return StopReport(self._delivered(), undelivered, tuple(alive), True, tuple(unsafe), errors)
 
     def _end(self, requests: Any) -> None:
         for request in requests:
+            if self._dispatcher._aborted is not None:
+                self._dispatcher._cancel(request)
+                continue
             self._dispatcher._call_off(
                 request,
                 RequestStatus.STOPPED,
                 OutcomeStatus.CANCELLED,
                 "the dispatcher stopped",
             )
+
+    def _made_safe(self) -> bool:
+        """Let the producers be made safe; True once nobody is to be waited for any more."""
+        now = monotonic()
+        if self._turns is None:
+            producers = reversed(safe_producers(self._dispatcher, self._abort))
+            self._turns = SafeTurns(producers, now, self._dispatcher._safe_within)
+            self._turns_began = now
+        if not self._turns.proceed(now):
+            return False
+        self._safe = True
+        self._limit += now - self._turns_began
+        return True
+
+    def _unsafe(self) -> Tuple[List[str], Dict[str, BaseException]]:
+        """Name those not known to be safe, and give what their safe states raised."""
+        names = []
+        errors = dict(self._dispatcher._safe_errors)
+        for producer in () if self._turns is None else self._turns.producers:
+            name = producer._ate_address.name
+            if not producer._ate_made_safe:
+                logger.error("%r could not be made safe: %s", name, _where(producer))
+                names.append(name)
+            elif producer._ate_safe_error is not None:
+                errors[name] = producer._ate_safe_error
+                names.append(name)
+        return [*(name for name in errors if name not in names), *names], errors
 
     def _waited_enough(self) -> bool:
         """Whether everybody waited for has come back, or has stood still for the whole grace."""
@@ -152,16 +203,18 @@ class Shutdown:
         self._agents = list(agents.values())
         self._progress = self._delivered()
         self._patience = monotonic() + self._grace
+        # Who stands idle comes back at once, and is not to be blamed for a limit just reached.
+        self._limit = max(self._limit, monotonic() + MOMENT)
         for address, agent in agents.items():
             ours = dispatcher._home in agent._ate_dispatchers()
             dispatcher._release(agent, None)
             if ours and not agent._ate_dispatchers():
                 # Its loop ends at STOP; the fence behind it is passed by its last act.
-                address.control(STOP)
+                agent._ate_dismiss()
                 self._put[address] = 1
             self._put[address] = self._put.get(address, 0) + 1
             agent._ate_fence(self._passer(address))
-            if agent.is_alive():
+            if agent._ate_begun:
                 self._waiting.append(agent)
 
     def _passer(self, address: Any) -> Any:
@@ -181,6 +234,22 @@ class Shutdown:
             callbacks.thread.join(max(0.1, left))
 
 
+def safe_producers(dispatcher: Any, shared: bool) -> List[Any]:
+    """Give a dispatcher's producers that are to be made safe, in the order of registration.
+
+    One that another dispatcher has too goes on, unless `shared` says that these count as well.
+    """
+    return [
+        agent
+        for agent in dispatcher.agents.values()
+        if isinstance(agent, Producer)
+        and agent._ate_begun
+        and not agent._ate_gone
+        and agent._ate_has_safe_state()
+        and (shared or agent._ate_dispatchers() == (dispatcher._home,))
+    ]
+
+
 def _where(thread: Any) -> str:
     frame = sys._current_frames().get(thread.ident)
     if frame is None:
@@ -196,15 +265,117 @@ def keep_until_exit(dispatcher: Any) -> None:
     _dispatchers.add(dispatcher)
 
 
+_limit = inf
+"""When the end of the process waits for results no longer; set by the first hook that runs."""
+
+
+_pools: Tuple[str, ...] = ()
+"""Modules of pools that our hook comes before."""
+
+
+def finish_before_pools() -> None:
+    """Have open requests finished, at exit, before the pools that exist by now refuse work.
+
+    `concurrent.futures` closes its pools in a hook, from 3.9 on before those of `atexit` run. Hooks
+    run in the reverse order of their registration: ours, registered once the module of a pool is
+    loaded, comes first. Nothing is stopped yet: other threads may still be at work.
+    """
+    global _pools
+    register: Callable[..., Any] = getattr(threading, "_register_atexit", atexit.register)
+    names = ("concurrent.futures.thread", "concurrent.futures.process")
+    pools = tuple(name for name in names if name in sys.modules)
+    if pools != _pools:
+        _pools = pools  # two threads at once register two hooks: the second finds nothing to do
+        register(_finish_all)
+
+
+def _exit_limit() -> float:
+    global _limit
+    _limit = min(_limit, monotonic() + EXIT_SECONDS)
+    return _limit
+
+
+def _finish_all() -> None:
+    limit = _exit_limit()
+    for dispatcher in tuple(_dispatchers):
+        if dispatcher.is_alive():
+            dispatcher.flush(max(0.0, limit - monotonic()))
+
+
 def _stop_all() -> None:
-    """Let scripts that forgot `stop` have their results; starts no thread."""
-    limit = monotonic() + EXIT_SECONDS
-    running = [dispatcher for dispatcher in tuple(_dispatchers) if dispatcher.is_alive()]
+    """Let scripts that forgot `stop` have their results; starts no thread.
+
+    What interrupts it (Ctrl-C, `stop_on_signals`) only ends the drain: the rest is bounded anyway,
+    and no producer is to be left as it is. The process then ends as the interruption says.
+    """
+    limit = _exit_limit()
+    running = [d for d in tuple(_dispatchers) if d._begun and not d._over.is_set()]
+    patience = dict.fromkeys(running, limit + 0.2)
     for dispatcher in running:
-        dispatcher._close()
-        dispatcher._home.post(Stop(True, limit))
-    for dispatcher in running:
-        dispatcher.join(max(0.0, limit - monotonic()) + 0.2)
+        if safe_producers(dispatcher, True):
+            patience[dispatcher] += dispatcher._safe_within
+    drain = True
+    interruption: Optional[BaseException] = None
+    rest: Optional[List[Any]] = None
+    while True:
+        try:
+            for dispatcher in running:
+                dispatcher._close()
+                dispatcher._home.post(Stop(drain, limit))
+            for dispatcher in running:
+                # Not by `join`: some versions take a thread for ended whose join was interrupted.
+                if dispatcher._over.wait(max(0.0, patience[dispatcher] - monotonic())):
+                    dispatcher.join(MOMENT)
+            rest = _halt_the_rest() if rest is None else rest
+            for gone in rest:
+                acquire(gone, max(limit, monotonic() + MOMENT))
+            break
+        except (KeyboardInterrupt, SystemExit) as error:
+            drain, interruption = False, interruption or error
+    if interruption is not None:
+        _exit(interruption)
+
+
+def _halt_the_rest() -> List[Any]:
+    """Let producers that no dispatcher has any more be made safe before their threads are cut.
+
+    Gives a lock for each, released when it has gone.
+    """
+    rest = [
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, Producer)
+        and not thread._ate_halted
+        and thread._ate_has_safe_state()
+        and not thread._ate_made_safe
+    ]
+    locks = []
+    for producer in rest:
+        gone = threading.Lock()
+        gone.acquire()
+        locks.append(gone)
+        producer._ate_halt()
+        producer._ate_fence(gone.release)
+    return locks
+
+
+def _exit(interruption: BaseException) -> None:
+    """End the process as an exception says that is raised too late to end it by itself.
+
+    The interpreter would only print it, and report success. Hooks registered with `atexit` before
+    this package was imported do not run.
+    """
+    code = 128 + signal.SIGINT if isinstance(interruption, KeyboardInterrupt) else 1
+    if isinstance(interruption, SystemExit) and isinstance(interruption.code, (int, type(None))):
+        code = interruption.code or 0
+    else:
+        sys.excepthook(type(interruption), interruption, interruption.__traceback__)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(Exception):
+                stream.flush()
+    os._exit(code)
 
 
 def _after_fork() -> None:

@@ -69,7 +69,11 @@ class ResultListener(Agent):
 
     def send_result(self, topic: str, *response: Any) -> None:
         """Hand this listener a result directly, past any dispatcher. Thread-safe, never blocks."""
-        self._ate_address.deliver(_DirectResult(topic, response))
+        self._ate_deliver(_DirectResult(topic, response))
+
+    def _ate_deliver(self, event: Any) -> None:
+        """Put an event into the mailbox from outside of any dispatcher."""
+        self._ate_address.deliver(event)
         if self._ate_gone:
             self._ate_refuse_mailbox()
 

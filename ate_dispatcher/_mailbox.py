@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import Empty
-from typing import Any, Callable, Deque, List, Tuple
+from typing import Any, Callable, Deque, List, Optional, Tuple
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["OVERFLOWS", "BoundedMailbox", "Fence", "STOP"]
+__all__ = ["OVERFLOWS", "STOP", "BoundedMailbox", "Fence"]
 
 OVERFLOWS = ("reject", "drop_oldest", "latest")
 
@@ -82,6 +82,9 @@ class BoundedMailbox:
         self._dropped = dropped
         self._messages: Deque[Tuple[bool, Any]] = deque()
         self._work = 0
+        # Set by the thread that reads, and only read by it.
+        self.rank: Optional[Callable[[Any], int]] = None
+        """Gives the priority of a piece of work, the higher the sooner; None: first come."""
         self._ready = threading.Condition(threading.Lock())
 
     def put(self, message: Any) -> None:
@@ -95,27 +98,32 @@ class BoundedMailbox:
         casualties: List[Any] = []
         with self._ready:
             if self._work >= self.capacity:
-                casualties = self._make_room(work)
-            if work not in casualties:
+                casualties = self._make_room()
+            if self._work < self.capacity:
                 self._messages.append((True, work))
                 self._work += 1
                 self._ready.notify()
+            else:
+                casualties = [work]
         for casualty in casualties:
             self._dropped(casualty, f"mailbox full ({self.capacity}, overflow={self.overflow})")
 
     def get(self, block: bool = True) -> Any:
-        """Take the oldest message, waiting for one unless told not to."""
+        """Take the next message, waiting for one unless told not to."""
         with self._ready:
             while not self._messages:
                 if not block:
                     raise Empty
                 self._ready.wait()
-            is_work, message = self._messages.popleft()
+            if self.rank is None:
+                is_work, message = self._messages.popleft()
+            else:
+                is_work, message = self._pop_most_urgent(self.rank)
             self._work -= is_work
             return message
 
     def get_nowait(self) -> Any:
-        """Take the oldest message, or raise `queue.Empty`."""
+        """Take the next message, or raise `queue.Empty`."""
         return self.get(block=False)
 
     def qsize(self) -> int:
@@ -126,17 +134,32 @@ class BoundedMailbox:
         """Whether none waits."""
         return not self._messages
 
-    def _make_room(self, newcomer: Any) -> List[Any]:
+    def _pop_most_urgent(self, rank: Callable[[Any], int]) -> Tuple[bool, Any]:
+        """Take the oldest of the most urgent work; a fence or `STOP` only when it has come up."""
+        best, highest = 0, None
+        for position, (is_work, message) in enumerate(self._messages):
+            if message is STOP or (not position and not is_work):
+                break
+            if is_work and (highest is None or rank(message) > highest):
+                best, highest = position, rank(message)
+        entry = self._messages[best]
+        del self._messages[best]
+        return entry
+
+    def _make_room(self) -> List[Any]:
+        """Forget what need not be done any more, then let go of what the policy says; give that."""
         self._messages = deque(m for m in self._messages if not m[0] or self._waits(m[1]))
-        waiting = [message for is_work, message in self._messages if is_work]
-        if len(waiting) < self.capacity:
-            victims: List[Any] = []
-        elif self.overflow == "reject":
-            victims = [newcomer]
-        elif self.overflow == "drop_oldest":
-            victims = waiting[: len(waiting) - self.capacity + 1]
-        else:
-            victims = waiting
-        self._messages = deque(m for m in self._messages if not (m[0] and m[1] in victims))
         self._work = sum(is_work for is_work, _ in self._messages)
+        if self._work < self.capacity or self.overflow == "reject":
+            return []
+        number = self._work if self.overflow == "latest" else self._work - self.capacity + 1
+        victims: List[Any] = []
+        kept: Deque[Tuple[bool, Any]] = deque()
+        for is_work, message in self._messages:
+            if is_work and len(victims) < number:
+                victims.append(message)
+            else:
+                kept.append((is_work, message))
+        self._messages = kept
+        self._work -= number
         return victims

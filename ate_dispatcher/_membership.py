@@ -6,20 +6,22 @@ import itertools
 import logging
 import threading
 from queue import SimpleQueue
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from ._address import Address
 from ._agent import Agent, default_name
 from ._callbacks import Callbacks, local
 from ._deadlines import Deadlines
 from ._exceptions import InvalidTypeError, NameTakenError, StateError
+from ._lifetime import finish_before_pools
 from ._listener import ResultListener
-from ._mailbox import STOP
-from ._messages import Departed, Deregister, Gone, Observe, Register
+from ._messages import Departed, Deregister, Gone, Observe, Register, Sites
 from ._observer import Observer
 from ._outcomes import Outcome
+from ._producer import Producer
 from ._request import Request, ReturnAddress
 from ._routes import Routes, Subject, Taps
+from ._states import AgentState
 from ._statistics import Tally
 from ._topics import check_subject
 from ._waiting import acquire, limit_of
@@ -50,6 +52,7 @@ class Membership(threading.Thread):
         self._home = home = ReturnAddress(self._mailbox.put, clock, self._callbacks)
         home.refuse = self._refuse_mailbox
         home.agent_left = self._agent_left
+        home.agent_changed = self._agent_changed
         home.listener_raised = self._listener_raised
         self._clock = clock
         self._high_water = high_water
@@ -59,6 +62,7 @@ class Membership(threading.Thread):
         self._agents: Dict[str, Agent] = {}
         self._observers: Tuple[Observer, ...] = ()
         self._closed = False
+        self._disabled: FrozenSet[Any] = frozenset()
         # From here on written by the dispatcher's thread alone.
         self._routes = routes = Routes()
         self._known = routes.known
@@ -67,6 +71,8 @@ class Membership(threading.Thread):
         self._listeners: Dict[Address, Agent] = {}
         self._watching: Tuple[Observer, ...] = ()
         self._warned: Dict[Address, None] = {}
+        # What the safe states of producers raised that left by themselves, by name.
+        self._safe_errors: Dict[str, BaseException] = {}
 
     def _refuse_mailbox(self) -> None:
         raise NotImplementedError  # said by Dispatching, which knows every kind of message
@@ -100,7 +106,7 @@ class Membership(threading.Thread):
         agent._ate_check_hooks()  # type: ignore[attr-defined]
         if isinstance(agent, ResultListener):
             hooks = agent._ate_hooks()
-        if agent._ate_gone:
+        if agent._ate_dismissed or agent._ate_gone:
             raise StateError(f"{agent.name!r} {agent._ate_why_gone()}: it cannot be registered")
         with self._lock:
             if self._closed:
@@ -115,7 +121,13 @@ class Membership(threading.Thread):
                     "give one of them name=…"
                 )
             agent._ate_join(self._home)
+            if agent._ate_uses_pool:
+                finish_before_pools()
             self._home.put(Register(agent, subject, hooks))
+        self._refuse_if_gone()
+
+    def _refuse_if_gone(self) -> None:
+        """See to what was put under the lock; without it, since refusing may take it."""
         if self._home.gone:
             self._refuse_mailbox()
 
@@ -152,8 +164,17 @@ class Membership(threading.Thread):
         return left
 
     def _agent_left(self, agent: Agent) -> None:
-        """An agent's last act, on its own thread."""
+        """An agent's last act, on its own thread, or on that of its supervisor.
+
+        The name is free at once: whoever takes it is entered into the routes after this `Gone`.
+        """
+        self._release(agent, None)
         self._home.post(Gone(agent))
+
+    def _agent_changed(self, agent: Agent, state: AgentState) -> None:
+        """On the thread that changes it: tell the observers how an agent stands."""
+        for observer in self._observers:  # a tuple, replaced as a whole
+            self._callbacks.post(observer.on_agent, agent._ate_address.name, state)
 
     def _listener_raised(self, listener: Agent, event: Any, error: BaseException) -> None:
         """On the listener's thread: hand an error on to whoever asked for it."""
@@ -187,7 +208,7 @@ class Membership(threading.Thread):
             if self._routes.remove(address, subject):
                 self._depart(agent)
         if message.stop and not agent._ate_dispatchers():
-            address.control(STOP)
+            agent._ate_dismiss()
         if agent._ate_begun:
             agent._ate_fence(message.passed)
         else:
@@ -230,10 +251,15 @@ class Membership(threading.Thread):
         for subject in self._routes.subjects(address):
             self._routes.remove(address, subject)
         self._release(agent, None)
+        if isinstance(agent, Producer) and agent._ate_safe_error is not None:
+            self._safe_errors[address.name] = agent._ate_safe_error
         agent._ate_refuse_mailbox()
         self._tallies.pop(address, None)
         self._warned.pop(address, None)
         self._listeners.pop(address, None)
+
+    def _on_sites(self, message: Sites, now: float) -> None:
+        self._routes.set_disabled(message.disabled)
 
     def _on_observe(self, message: Observe, now: float) -> None:
         self._watching = message.observers
@@ -257,7 +283,7 @@ class Membership(threading.Thread):
         """Warn once about each agent whose mailbox has grown past the high-water mark."""
         for address in self._routes.addresses():
             agent = self._agents.get(address.name)
-            depth = 0 if agent is None else agent._ate_mailbox.qsize()
+            depth = 0 if agent is None else agent._ate_depth()
             if depth > self._high_water and address not in self._warned:
                 self._warned[address] = None
                 logger.warning(

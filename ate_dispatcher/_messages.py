@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, FrozenSet, Optional, Tuple
 
 from ._routes import Hooks, Subject
 
@@ -17,6 +17,7 @@ __all__ = [
     "Observe",
     "Probe",
     "Register",
+    "Sites",
     "Stop",
     "Tick",
 ]
@@ -102,12 +103,25 @@ class Observe:
         self.observers = observers
 
 
+class Sites:
+    """From here on requests pass over the agents of these sites."""
+
+    __slots__ = ("disabled",)
+
+    def __init__(self, disabled: FrozenSet[Any]) -> None:
+        self.disabled = disabled
+
+
 class Stop:
-    """A message: end, by `limit` (a point on the real clock) at the latest."""
+    """A message: end, by `limit` (a point on the real clock) at the latest.
 
-    __slots__ = ("drain", "limit")
+    With `abort` all producers are made safe, those that another dispatcher has too.
+    """
 
-    def __init__(self, drain: bool, limit: Optional[float]) -> None:
+    __slots__ = ("abort", "drain", "limit")
+
+    def __init__(self, drain: bool, limit: Optional[float], abort: bool = False) -> None:
+        self.abort = abort
         self.drain = drain
         self.limit = inf if limit is None else limit
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._outcomes import Outcome
     from ._request import Request
+    from ._states import AgentState
 
 __all__ = ["Observer"]
 
@@ -32,6 +33,12 @@ class Observer:
         """An answer came after its row was closed.
 
         `in_time` tells that the producer had stamped it before the deadline.
+        """
+
+    def on_agent(self, name: str, state: AgentState) -> None:
+        """An agent's state changed: STARTING, READY after its start, STALLED, FAILED or STOPPED.
+
+        Told in the order of the changes of one agent; what it does request by request is not.
         """
 
     def on_listener_error(self, listener: str, event: Any, error: BaseException) -> None:

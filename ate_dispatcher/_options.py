@@ -18,7 +18,7 @@ _COPIES: Dict[str, Callable[[Any], Any]] = {"shallow": _copy.copy, "deep": _copy
 class Options:
     """Immutable; see ``ATEDispatcher.with_options`` for the meaning of each."""
 
-    __slots__ = ("copy", "sites", "tags", "to", "until")
+    __slots__ = ("copy", "priority", "sites", "tags", "to", "until")
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Options:
         until: Optional[Until] = None,
         tags: Optional[Mapping[str, Any]] = None,
         copy: Optional[str] = None,
+        priority: int = 0,
     ) -> None:
         self.to = None if to is None else _names(to)
         self.sites = None if sites is None else _sites(sites)
@@ -41,9 +42,12 @@ class Options:
         if tags is not None and not isinstance(tags, Mapping):
             raise InvalidTypeError(f"tags must be a mapping, not {tags!r}")
         self.tags: Mapping[str, Any] = NO_TAGS if tags is None else dict(tags)
-        if copy is not None and copy not in _COPIES:
+        if copy is not None and (not isinstance(copy, str) or copy not in _COPIES):
             raise InvalidArgumentError(f"copy must be 'shallow', 'deep' or None, not {copy!r}")
         self.copy = copy
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise InvalidTypeError(f"priority must be a whole number, not {priority!r}")
+        self.priority = priority
 
     def select(self, roster: Tuple[Address, ...]) -> Tuple[Tuple[Address, ...], Tuple[str, ...]]:
         """Narrow a topic's producers to those asked for; name those asked for and not there."""

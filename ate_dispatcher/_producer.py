@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+from operator import attrgetter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, Optional, Union
 
 from ._agent import Agent
-from ._exceptions import InvalidTypeError, WorkCalledOffError
-from ._mailbox import STOP
+from ._exceptions import InvalidTypeError, WorkCalledOffError, WorkRejectedError
+from ._mailbox import STOP, BoundedMailbox
+from ._messages import TICK
 from ._outcomes import CopiedOutcome, Failure, Outcome, OutcomeStatus, Partial, StreamEnd
+from ._ranked import Ranked
 from ._request import Request, working_for
+from ._resources import RESOURCES, Hold, check_resources
 
 __all__ = ["FunctionProducer", "Producer"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+_COROUTINE_FLAG = 0x80
+"""CO_COROUTINE of `inspect`, a large module."""
+
+_priority = attrgetter("priority")
 
 _DEFERRED = frozenset((AsyncGeneratorType, CoroutineType, GeneratorType))
 
@@ -26,7 +38,39 @@ class Producer(Agent):
     ----------
     name, site, capacity, overflow
         See `Agent`; all keyword-only and optional.
+    resources : iterable of str
+        Names of what its work needs for itself alone, in the whole process: a bus, a power supply.
+        All of them are held while the work of a request runs, and waiting for them is part of its
+        TTL. A hook must not wait for another request that needs one of them.
     """
+
+    def __init__(
+        self,
+        *,
+        name: Optional[str] = None,
+        site: Union[int, str, None] = None,
+        capacity: Optional[int] = None,
+        overflow: str = "reject",
+        resources: Iterable[str] = (),
+    ) -> None:
+        names = check_resources(resources)
+        super().__init__(name=name, site=site, capacity=capacity, overflow=overflow)
+        self._ate_resources = names
+        self._ate_hold: Optional[Hold] = None
+        self._ate_ranked: Optional[Ranked] = None
+        self._ate_halted = False
+        self._ate_made_safe = False
+        self._ate_safe_error: Optional[BaseException] = None
+
+    def safe_state(self) -> Any:
+        """Bring the instrument into a state in which it may be left alone: output off, arm parked.
+
+        On the producer's own thread, once, after its last work and before `on_stop`, on every way
+        out: `stop`, `abort`, an exception in the script, a signal, a forgotten `stop`, and a
+        failure of the producer itself, be it in `on_start`. The dispatcher's producers are made
+        safe in the reverse order of their registration, each when the one before it is. It does not
+        wait for the producer's `resources`.
+        """
 
     def produce_dispatcher_output(self, /, topic: str, *args: Any, **kwargs: Any) -> Any:
         """Do the work of one request. Runs on the producer's own thread.
@@ -55,14 +99,24 @@ class Producer(Agent):
                 f"{type(self).__qualname__} must implement "
                 "produce_dispatcher_output(self, topic, *args, **kwargs)"
             )
+        if not callable(self.safe_state):
+            raise InvalidTypeError(
+                f"{type(self).__qualname__}.safe_state must be a method that brings the instrument "
+                f"into its safe state, not {self.safe_state!r}"
+            )
 
     def _ate_serve(self) -> None:
+        if self._ate_resources:
+            self._ate_serve_holding()
+            return
         # The hot loop of the producing side: one look at the type, the clock twice, one claim.
         address = self._ate_address
         get = self._ate_mailbox.get
         hook = self.produce_dispatcher_output
         working_for.set(address)
         while True:
+            if address.alert:
+                get = self._ate_reader()
             request = get()
             if type(request) is not Request:
                 if request is STOP:
@@ -130,6 +184,118 @@ class Producer(Agent):
                 f"the result of {self.name!r} cannot be copied (copy={request._options.copy!r}): "
                 f"{value!r}"
             ) from error
+
+    # ---- priorities and resources ---------------------------------------------------------------
+
+    def _ate_reader(self) -> Callable[[], Any]:
+        """Give what the next message is to be read with, once the producer was alerted."""
+        if self._ate_halted:
+            return _halt
+        mailbox = self._ate_mailbox
+        if isinstance(mailbox, BoundedMailbox):
+            mailbox.rank = _priority
+            return mailbox.get
+        if self._ate_ranked is None:
+            self._ate_ranked = Ranked(mailbox, _priority)
+        return self._ate_ranked.get
+
+    def _ate_next(self) -> Any:
+        """Give the next message, waiting for one."""
+        return self._ate_reader()() if self._ate_address.alert else self._ate_mailbox.get()
+
+    def _ate_serve_holding(self) -> None:
+        """Serve as above, each piece of work with all its resources in hand (C4: claimed last)."""
+        address = self._ate_address
+        hook = self.produce_dispatcher_output
+        working_for.set(address)
+        while True:
+            request = self._ate_next()
+            if type(request) is not Request:
+                if request is STOP:
+                    return
+                request.passed()
+                continue
+            hold = self._ate_take_resources(request)
+            if hold is None:
+                continue
+            fatal = None
+            try:
+                now = request._home.clock()
+                if not request.claim(address, now):
+                    continue
+                address.running = request
+                outcome: Outcome
+                try:
+                    outcome = self._ate_with_options(request, hook, now)
+                except BaseException as error:
+                    outcome = self._ate_error(request, error, now)
+                    fatal = None if isinstance(error, Exception) else error
+            finally:
+                RESOURCES.release(hold)
+            request._home.put(outcome)
+            address.running = request = hold = outcome = None  # type: ignore[assignment]
+            if fatal is not None:
+                raise fatal
+
+    def _ate_take_resources(self, request: Request) -> Optional[Hold]:
+        """Wait for everything that work needs; None if it is not wanted any more."""
+        address, clock = self._ate_address, request._home.clock
+
+        def called_off() -> bool:
+            return self._ate_halted or request.cancelled
+
+        if request.cancelled or clock() > request.deadline:
+            return None
+        # The hold is shown before the flag is looked at, and whoever halts sets the flag before it
+        # looks for a hold to ring: one of the two sees the other.
+        hold = self._ate_hold = Hold(address, self._ate_resources)
+        try:
+            if RESOURCES.acquire(hold, request, called_off, clock):
+                return hold
+        finally:
+            self._ate_hold = None
+        if self._ate_halted:
+            self._ate_answer(request)
+        return None
+
+    def _ate_depth(self) -> int:
+        ranked = self._ate_ranked
+        return super()._ate_depth() + (0 if ranked is None else len(ranked))
+
+    # ---- the safe state -------------------------------------------------------------------------
+
+    def _ate_has_safe_state(self) -> bool:
+        return getattr(self.safe_state, "__func__", None) is not Producer.safe_state
+
+    def _ate_halt(self) -> None:
+        """Let it end right after the work it is at: what is in its mailbox is refused. Any thread.
+
+        It tells its dispatchers when it has been made safe.
+        """
+        self._ate_dismissed = True
+        self._ate_halted = True
+        self._ate_address.alert = True
+        self._ate_address.control(STOP)  # in case that it waits for a message
+        hold = self._ate_hold
+        if hold is not None:
+            hold.ring()
+
+    def _ate_prepare(self) -> None:
+        code = getattr(self.safe_state, "__code__", None)
+        if code is not None and code.co_flags & _COROUTINE_FLAG:
+            self._ate_loop_thread()  # now: at the end of the script no thread can be started
+
+    def _ate_make_safe(self) -> None:
+        if self._ate_made_safe or not self._ate_has_safe_state():
+            return
+        try:
+            self._ate_call(self.safe_state)
+        except BaseException as error:  # whatever it is, the others are still to be made safe
+            self._ate_safe_error = error
+            logger.error("safe_state of %r raised: it may be unsafe", self.name, exc_info=error)
+        self._ate_made_safe = True
+        for home in self._ate_dispatchers():
+            home.put(TICK)
 
     # ---- streams and coroutines -----------------------------------------------------------------
 
@@ -209,6 +375,8 @@ class Producer(Agent):
         status = OutcomeStatus.ERROR
         if isinstance(error, WorkCalledOffError) and request.cancelled:
             status = OutcomeStatus.CANCELLED
+        elif isinstance(error, WorkRejectedError):
+            status, reason = OutcomeStatus.REJECTED, str(error)
         return Failure(request, self._ate_address, status, reason, started, ended, error)
 
     def _ate_signature(self) -> str:
@@ -222,19 +390,35 @@ class Producer(Agent):
         return f"{getattr(hook, '__qualname__', 'the hook')}{parameters}"
 
     def _ate_leave(self) -> None:
+        self._ate_reject_running()  # if the loop itself failed, not even an error was reported
+        self._ate_address.running = None
+        if self._ate_ranked is not None:
+            for message in self._ate_ranked.rest():
+                self._ate_answer(message)
+        super()._ate_leave()
+
+    def _ate_abandon(self, reason: str) -> None:
+        self._ate_abandoned = reason
+        self._ate_reject_running()
+        super()._ate_abandon(reason)
+
+    def _ate_reject_running(self) -> None:
+        """Answer in place of the hook; if its own answer comes first, this one is late."""
         request = self._ate_address.running
-        if request is not None:  # the loop itself failed: not even an error was reported
+        if request is not None:
             reason = f"{self.name!r} {self._ate_why_gone()}"
             status, now = OutcomeStatus.REJECTED, request._home.clock()
             request._home.put(Failure(request, self._ate_address, status, reason, None, now))
-            self._ate_address.running = None
-        super()._ate_leave()
 
     def _ate_waits(self, message: Any) -> bool:
         return self._ate_address not in message._rows and not message.cancelled
 
     def _ate_refuse(self, message: Any, reason: str) -> None:
         message._refuse(self._ate_address, reason)
+
+
+def _halt() -> Any:
+    return STOP
 
 
 def _worded(error: BaseException) -> str:
@@ -254,7 +438,7 @@ def _users_part(traceback: Any) -> Any:
     """
     while traceback is not None:
         module = traceback.tb_frame.f_globals.get("__name__", "")
-        if not module.startswith(("ate_dispatcher._", "concurrent.futures", "asyncio")):
+        if not module.startswith(_OURS):
             break
         with contextlib.suppress(RuntimeError):  # still running: it lets go by itself
             traceback.tb_frame.clear()
@@ -262,6 +446,7 @@ def _users_part(traceback: Any) -> Any:
     return traceback
 
 
+_OURS = ("ate_dispatcher._", "ate_dispatcher.supervision.", "concurrent.futures", "asyncio")
 _EXHAUSTED = object()
 
 

@@ -75,6 +75,7 @@ class ReturnAddress:
     """
 
     __slots__ = (
+        "agent_changed",
         "agent_left",
         "callbacks",
         "clock",
@@ -91,6 +92,7 @@ class ReturnAddress:
         self.gone = False
         self.refuse: Callable[[], None] = lambda: None
         self.agent_left: Callable[[Any], None] = lambda agent: None
+        self.agent_changed: Callable[[Any, Any], None] = lambda *_: None
         self.listener_raised: Callable[[Any, Any, BaseException], None] = lambda *_: None
 
     def post(self, message: Any) -> None:

@@ -6,7 +6,18 @@ anybody may read a `Route`, which never changes once made.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from ._address import Address
 from ._topics import TopicFilter, split_topic
@@ -92,11 +103,14 @@ class Routes:
 
     def __init__(self, bound: int = 16_384) -> None:
         self._bound = bound
-        self._producers: Dict[Subject, Dict[Address, None]] = {}
+        # Each with the number of its registration, which a roster is sorted by.
+        self._producers: Dict[Subject, Dict[Address, int]] = {}
+        self._registrations = 0
         self._listeners: Dict[Subject, Dict[Address, Hooks]] = {}
         self._filters: Dict[TopicFilter, None] = {}
         self._subjects: Dict[Address, Dict[Subject, None]] = {}
         self._taps: Optional[Taps] = None
+        self._disabled: FrozenSet[Any] = frozenset()
         self.known: Dict[str, Route] = {}
         """Routes worked out so far; for a quick look before calling `route`."""
         self._matched = 0
@@ -104,7 +118,9 @@ class Routes:
 
     def add_producer(self, address: Address, subject: Subject) -> bool:
         """Register a producer; False if it was registered with that subject already."""
-        return self._add(self._producers.setdefault(subject, {}), address, subject, None)
+        self._registrations += 1
+        table = self._producers.setdefault(subject, {})
+        return self._add(table, address, subject, self._registrations)
 
     def add_listener(self, address: Address, subject: Subject, hooks: Hooks) -> bool:
         """Register a listener; False if it was registered with that subject already."""
@@ -160,6 +176,11 @@ class Routes:
         self._nobody = EMPTY if taps is None else Route(taps=taps)
         self._forget_all()
 
+    def set_disabled(self, sites: FrozenSet[Any]) -> None:
+        """Leave the producers of these sites out of every roster."""
+        self._disabled = sites
+        self._forget_all()
+
     def route(self, topic: str) -> Route:
         """Give the route of a topic as the registrations are now."""
         return self.known.get(topic) or self._work_out(topic)
@@ -172,11 +193,14 @@ class Routes:
         subjects: List[Subject] = [f for f in self._filters if f.matches_words(words)]
         if registered:
             subjects.insert(0, topic)
-        roster: Dict[Address, None] = {}
+        producers: Dict[Address, int] = {}
         listeners: Dict[Address, Hooks] = {}
         for subject in subjects:
-            roster.update(self._producers.get(subject, {}))
+            for address, number in self._producers.get(subject, {}).items():
+                producers[address] = min(number, producers.get(address, number))
             listeners.update(self._listeners.get(subject, {}))
+        enabled = (address for address in producers if address.site not in self._disabled)
+        roster = sorted(enabled, key=producers.__getitem__)
         route = Route(roster, listeners.items(), self._taps) if subjects else self._nobody
         if not registered:
             if self._matched >= self._bound:

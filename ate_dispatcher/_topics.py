@@ -99,6 +99,12 @@ class TopicFilter:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a TopicFilter cannot be changed (tried to set {name!r})")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a TopicFilter cannot be changed (tried to delete {name!r})")
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return TopicFilter, (self.pattern,)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TopicFilter) and self._normal() == other._normal()
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from ._exceptions import ATEDispatcherError, MissingExtraError
 from ._version import __version__
@@ -58,8 +58,55 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--output", type=Path, default=Path("results.csv"), help="CSV file (results.csv)"
     )
+    demo.add_argument("--bus", metavar="URL", help="instruments as processes on this bus")
     demo.set_defaults(run=_demo)
+    _add_bridge(commands)
+    _add_recordings(commands)
     return parser
+
+
+def _add_bridge(commands: Any) -> None:
+    """Add the commands that reach agents over a bus."""
+    agent = commands.add_parser("agent", help="offer a producer to the dispatchers on a bus")
+    agent.add_argument("url", metavar="URL", help="the bus, as in mqtt://127.0.0.1")
+    agent.add_argument("target", metavar="MODULE:CLASS", help="the producer's class")
+    agent.add_argument("--topic", action="append", required=True, help="may be given several times")
+    agent.add_argument("--site", help="a number or a word")
+    agent.add_argument("--name", help="the producer's name")
+    agent.set_defaults(run=_agent)
+    send = commands.add_parser("send", help="send a request to the agents on a bus")
+    send.add_argument("url", metavar="URL")
+    send.add_argument("topic", metavar="TOPIC")
+    send.add_argument("words", metavar="ARG", nargs="*", help="JSON or text; name=value: a keyword")
+    send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
+    send.add_argument("--expect", action="append", default=[], metavar="NAME", help="wait for it")
+    send.add_argument("--wait", type=float, default=1.0, help="seconds to find agents (1)")
+    send.set_defaults(run=_send)
+    listen = commands.add_parser("listen", help="print the outcomes on topics of a bus")
+    listen.add_argument("url", metavar="URL")
+    listen.add_argument("topics", metavar="TOPIC", nargs="+", help="may have wildcards: 'site.*.v'")
+    listen.set_defaults(run=_listen)
+    for command in (agent, send, listen):
+        command.add_argument("--namespace", default="ate", help="who meets on the bus (ate)")
+    for command in (send, listen):
+        command.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _add_recordings(commands: Any) -> None:
+    """Add the commands that read recordings."""
+    show = commands.add_parser("show", help="print a recording as a table")
+    show.add_argument("file", metavar="FILE", type=Path, help="what a recorder wrote, any format")
+    many = {"action": "append", "default": []}
+    show.add_argument("--topic", metavar="TOPIC", help="may have wildcards: 'site.*.v'", **many)
+    show.add_argument("--site", metavar="SITE", help="a number or a word", **many)
+    show.add_argument("--outcome", metavar="STATUS", help="OK, ERROR, TIMEOUT, EXPIRED, …", **many)
+    show.set_defaults(run=_show)
+    replay = commands.add_parser("replay", help="print what was recorded, as it came")
+    replay.add_argument("file", metavar="FILE", type=Path, help="what a recorder wrote, any format")
+    replay.add_argument(
+        "--speed", type=float, metavar="FACTOR", help="1 as it was, 2 twice as fast (at once)"
+    )
+    replay.set_defaults(run=_replay)
 
 
 def _version() -> str:
@@ -81,5 +128,57 @@ def _demo(arguments: argparse.Namespace) -> int:
         )
     from .demo import run_demo
 
-    color = not arguments.no_color
-    return run_demo(arguments.devices, arguments.rounds, arguments.seed, color, arguments.output)
+    return run_demo(
+        arguments.devices,
+        arguments.rounds,
+        arguments.seed,
+        not arguments.no_color,
+        arguments.output,
+        arguments.bus,
+    )
+
+
+def _agent(arguments: argparse.Namespace) -> int:
+    from .bridge._commands import run_agent
+
+    return run_agent(
+        arguments.url,
+        arguments.target,
+        arguments.topic,
+        arguments.site,
+        arguments.name,
+        arguments.namespace,
+    )
+
+
+def _send(arguments: argparse.Namespace) -> int:
+    from .bridge._commands import send
+
+    return send(
+        arguments.url,
+        arguments.topic,
+        arguments.words,
+        arguments.ttl,
+        arguments.expect,
+        arguments.wait,
+        arguments.json,
+        arguments.namespace,
+    )
+
+
+def _listen(arguments: argparse.Namespace) -> int:
+    from .bridge._commands import listen
+
+    return listen(arguments.url, arguments.topics, arguments.json, arguments.namespace)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from .record._commands import show
+
+    return show(arguments.file, arguments.topic, arguments.site, arguments.outcome)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from .record._commands import replay_to_terminal
+
+    return replay_to_terminal(arguments.file, arguments.speed)

@@ -38,14 +38,16 @@ from ._exceptions import (
 )
 from ._lifetime import keep_until_exit
 from ._listener import FunctionListener, ResultListener
-from ._messages import Observe, Stop
+from ._messages import Observe, Sites, Stop
 from ._observer import Observer
 from ._options import Options, Until
 from ._outcomes import RequestStatus
 from ._producer import FunctionProducer, Producer
 from ._request import Request, ReturnAddress
 from ._routes import Subject
+from ._states import AgentState
 from ._statistics import (
+    Backlog,
     ListenerStatistics,
     Statistics,
     StopReport,
@@ -77,6 +79,9 @@ class ATEDispatcher(Dispatching):
         How many requests may be open; ``send_request`` then waits in its caller's thread.
     grace : float
         Seconds that `stop` gives threads, all together, to come back.
+    safe_within : float
+        Seconds that the producers have to end their work and run their `safe_state`, all together,
+        when the dispatcher ends. Needed only where there are such producers.
     high_water : int
         A mailbox holding more messages than this is warned about, once.
     on_listener_error : callable, optional
@@ -107,6 +112,7 @@ class ATEDispatcher(Dispatching):
         name: Optional[str] = None,
         max_open: Optional[int] = None,
         grace: float = 1.0,
+        safe_within: float = 5.0,
         high_water: int = 10_000,
         on_listener_error: Optional[Callable[[str, Any, BaseException], Any]] = None,
         clock: Callable[[], float] = monotonic,
@@ -119,10 +125,11 @@ class ATEDispatcher(Dispatching):
             raise InvalidTypeError(f"on_listener_error must be callable, not {on_listener_error!r}")
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidTypeError(f"a name must be a non-empty string, not {name!r}")
-        if isinstance(grace, bool) or not isinstance(grace, (int, float)):
-            raise InvalidTypeError(f"grace must be a number of seconds, not {grace!r}")
-        if not grace >= 0:
-            raise InvalidArgumentError(f"grace must not be negative or NaN, it is {grace!r}")
+        for what, seconds in (("grace", grace), ("safe_within", safe_within)):
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise InvalidTypeError(f"{what} must be a number of seconds, not {seconds!r}")
+            if not seconds >= 0:
+                raise InvalidArgumentError(f"{what} must not be negative or NaN, it is {seconds!r}")
         if isinstance(high_water, bool) or not isinstance(high_water, int):
             raise InvalidTypeError(f"high_water must be a whole number, not {high_water!r}")
         if high_water < 1:
@@ -131,10 +138,11 @@ class ATEDispatcher(Dispatching):
             raise InvalidTypeError(f"clock must be callable, not {clock!r}")
         if type(clock()) is not float:
             raise InvalidTypeError(f"a clock must give floats (seconds), not {clock()!r}")
-        super().__init__(name, clock, high_water, on_listener_error, max_open, grace)
+        super().__init__(name, clock, high_water, on_listener_error, max_open, grace, safe_within)
         if max_open is not None:
             self._hurdle = self._admit
         self._last_barrier: Optional[Barrier] = None
+        keep_until_exit(self)
 
     # ---- sending -------------------------------------------------------------------------------
 
@@ -186,6 +194,7 @@ class ATEDispatcher(Dispatching):
         until: Optional[Until] = None,
         tags: Optional[Mapping[str, Any]] = None,
         copy: Optional[str] = None,
+        priority: int = 0,
     ) -> OptionsView:
         """Give a light view of this dispatcher whose requests have options.
 
@@ -202,8 +211,11 @@ class ATEDispatcher(Dispatching):
             Kept with the request and its outcomes.
         copy : {"shallow", "deep"}, optional
             Each producer gets its own copy of the arguments, each listener of the results.
+        priority : int
+            A producer begins what has the highest first, and what has the same in order. It does
+            not interrupt, and it changes nothing about who gives way in a full mailbox.
         """
-        return OptionsView(self, Options(to, sites, until, tags, copy))
+        return OptionsView(self, Options(to, sites, until, tags, copy, priority))
 
     def _admit(self, request: Request) -> None:
         """Wait, on the caller's thread, until fewer than ``max_open`` requests are open."""
@@ -221,7 +233,8 @@ class ATEDispatcher(Dispatching):
             self._turn_away(request)
 
     def _turn_away(self, request: Request) -> None:
-        raise StateError(f"{self.name!r} has stopped: it takes no more requests")
+        how = "has stopped" if self._aborted is None else f"was {self._aborted}"
+        raise StateError(f"{self.name!r} {how}: it takes no more requests")
 
     # ---- agents --------------------------------------------------------------------------------
 
@@ -240,12 +253,18 @@ class ATEDispatcher(Dispatching):
     def remove(self, agent: Agent, *, wait: bool = False, timeout: Optional[float] = None) -> bool:
         """Deregister an agent from everything and stop it after the work it has.
 
+        A thread that was stopped never starts again, so the agent cannot be added once more. One
+        that another dispatcher still has is not stopped.
+
         Returns
         -------
         bool
             With ``wait=True`` whether its work had ended within `timeout` seconds.
         """
         self._check_agent(agent, Agent)
+        with self._lock:
+            if set(agent._ate_dispatchers()) <= {self._home}:
+                agent._ate_dismissed = True  # known at once, whenever the message is handled
         return self._deregister(agent, None, wait, timeout, stop=True)
 
     def register_result_producer(self, producer: Producer, topic: Subject) -> None:
@@ -341,6 +360,25 @@ class ATEDispatcher(Dispatching):
         """The clock that deadlines and stamps are taken from."""
         return self._clock
 
+    # ---- sites ---------------------------------------------------------------------------------
+
+    def disable_site(self, site: Union[int, str]) -> None:
+        """Pass over a site's producers from the next request on; what they have goes on."""
+        self._set_disabled(site, frozenset.union)
+
+    def enable_site(self, site: Union[int, str]) -> None:
+        """Take a site in again, from the next request on."""
+        self._set_disabled(site, frozenset.difference)
+
+    def _set_disabled(self, site: Any, change: Callable[..., Any]) -> None:
+        if isinstance(site, bool) or not isinstance(site, (int, str)):
+            raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
+        with self._lock:  # reading, changing and posting are one step
+            self._disabled = change(self._disabled, (site,))
+            self._home.put(Sites(self._disabled))
+        if self._home.gone:
+            self._refuse_mailbox()
+
     # ---- knowing ---------------------------------------------------------------------------------
 
     def flush(self, timeout: Optional[float] = None) -> bool:
@@ -377,12 +415,14 @@ class ATEDispatcher(Dispatching):
         return () if barrier is None else barrier.laggards()
 
     def statistics(self) -> Statistics:
-        """Give what was counted so far, frozen. Never blocks."""
+        """Give what was counted so far, frozen. Never blocks; goes through the open requests."""
         producers = {}
         listeners = {}
+        backlogs = self._backlogs()
+        now = self._clock()
         for name, agent in self.agents.items():
             address = agent._ate_address
-            depth = agent._ate_mailbox.qsize()
+            depth = agent._ate_depth()
             busy = address.running is not None
             if isinstance(agent, ResultListener):
                 listeners[name] = ListenerStatistics(
@@ -394,10 +434,24 @@ class ATEDispatcher(Dispatching):
                 )
             else:
                 tally = self._tallies.get(address) or Tally()
-                producers[name] = producer_statistics(tally, depth, busy)
+                backlog = backlogs.get(address)
+                producers[name] = producer_statistics(tally, depth, busy, backlog, now)
         ended = {**self._ended, COMPLETE: self._completed}
         still_open = max(0, self._requests - sum(ended.values()))
         return Statistics(still_open, ended, self._lates, producers, listeners)
+
+    def states(self) -> Dict[str, AgentState]:
+        """Give the state of each registered agent, by name. Never blocks."""
+        return {name: agent._ate_state() for name, agent in self.agents.items()}
+
+    def _backlogs(self) -> Dict[Any, Backlog]:
+        """Go through the open requests for the work that has not begun, by producer."""
+        backlogs: Dict[Any, Backlog] = {}
+        for request in self._deadlines.snapshot():
+            for address in request._roster:
+                if address not in request._rows and not request.cancelled:
+                    backlogs.setdefault(address, Backlog()).add(request.priority, request.sent)
+        return backlogs
 
     def add_observer(self, observer: Observer) -> None:
         """Have an observer told of everything from now on, on the callback thread."""
@@ -407,13 +461,15 @@ class ATEDispatcher(Dispatching):
         with self._lock:
             if observer not in self._observers:
                 self._observers = (*self._observers, observer)
-            self._home.post(Observe(self._observers))
+            self._home.put(Observe(self._observers))
+        self._refuse_if_gone()
 
     def remove_observer(self, observer: Observer) -> None:
         """Tell an observer no more; no error if it was not added."""
         with self._lock:
             self._observers = tuple(o for o in self._observers if o is not observer)
-            self._home.post(Observe(self._observers))
+            self._home.put(Observe(self._observers))
+        self._refuse_if_gone()
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -433,8 +489,15 @@ class ATEDispatcher(Dispatching):
             self._begun = True
         if self._on_listener_error is not None:
             self._callbacks.start()
-        keep_until_exit(self)
-        super().start()
+        try:
+            super().start()
+        except BaseException:  # the system has no thread to give: it may be tried again
+            with self._lock:
+                self._begun = False
+                given_up = self._closed
+            if given_up:
+                self.run()  # a `stop` that came meanwhile waits for a last turn
+            raise
 
     def stop(self, drain: bool = True, timeout: Optional[float] = None) -> StopReport:
         """Stop the dispatcher and the agents registered with it.
@@ -447,8 +510,9 @@ class ATEDispatcher(Dispatching):
         drain : bool
             False ends the open requests at once, as STOPPED; listeners still handle their events.
         timeout : float, optional
-            Seconds for all of it. Without it the open requests' deadlines bound the first part,
-            and a grace (see `grace`) in which no thread makes progress bounds the rest.
+            Seconds for all of it but the safe states of producers, which have ``safe_within``
+            seconds of their own. Without it the open requests' deadlines bound the first part, and
+            a grace (see `grace`) in which no thread makes progress bounds the rest.
 
         Returns
         -------
@@ -456,12 +520,51 @@ class ATEDispatcher(Dispatching):
             What was and was not delivered, and threads still alive. Stopping twice is once. On a
             library thread it never blocks: the stop is begun and the report not `finished`.
         """
-        limit = limit_of(timeout)
+        return self._stop_by(Stop(drain, limit_of(timeout)))
+
+    def abort(self, reason: object = "no reason given") -> StopReport:
+        """End everything at once, and bring every producer into its safe state.
+
+        Open requests end CANCELLED, with the reason; what has not begun never will, and what runs
+        is told (`current_request`). It passes whatever is queued. The dispatcher is then stopped as
+        by ``stop(drain=False)``, for good. Producers with a `safe_state` are made safe, and so
+        stopped, even if another dispatcher has them too.
+
+        May be called from any thread; on one of the library it begins and does not wait. A signal
+        handler must not wait: that is what `stop_on_signals` is for.
+
+        Parameters
+        ----------
+        reason : object
+            Why, in words; ``str()`` of it is kept. Nothing given here is refused.
+
+        Returns
+        -------
+        StopReport
+            As of `stop`; `unsafe` names the producers not known to be safe.
+        """
+        try:
+            words = str(reason)
+        except Exception as error:  # an emergency is no time to complain about wording
+            words = f"{type(reason).__name__} (its str() raised {type(error).__name__})"
+        with self._lock:
+            if self._aborted is None:
+                self._aborted = f"aborted: {words}"
+        # Ahead of the message, which stands behind a backlog: no request is scattered any more, and
+        # no work of an open one begins. Only a request that is being scattered right now may slip
+        # through; it is called off by the message.
+        self._scattering = False
+        self._close()
+        for request in self._deadlines.snapshot():
+            request._cancelled = True
+        return self._stop_by(Stop(False, None, abort=True))
+
+    def _stop_by(self, message: Stop) -> StopReport:
         with self._lock:
             self._close()
             inline = not self._begun
             self._begun = True
-        self._home.post(Stop(drain, limit))
+        self._home.post(message)
         if hasattr(local, "role"):
             return StopReport(0, {}, (), finished=False)
         if inline:

@@ -34,9 +34,11 @@ class Bench:
     def run(self, script: str, name: str, *arguments: object) -> List[float]:
         """Run one measurement; the numbers that it prints."""
         path = self.old if name == OLD else str(HERE.parent)
+        # As installed: with compiled modules, whatever this shell says of them.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         done = subprocess.run(
             [sys.executable, str(HERE / script), name, *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**environment, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -1,4 +1,8 @@
-"""What every test of the suite has: no thread left behind, no unhandled exception in a thread."""
+"""What every test of the suite has: no thread left behind, no unhandled exception in a thread.
+
+``pytest -m "not system"`` is the unit suite, of some seconds: without real brokers, hunts for
+races, the demo, and the scenarios of 0.1.0, which sleep as its document does.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,28 @@ import pytest
 
 from ate_dispatcher import ATEDispatcher
 from ate_dispatcher.testing import FakeClock, Gate, no_thread_leaks
+
+SYSTEM = (
+    "contract",
+    "races",
+    "test_application_live.py",
+    "test_chaos.py",
+    "test_demo.py",
+    "test_published.py",
+    "test_scenario.py",
+)
+"""Folders and files of tests that take long by what they are."""
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "system: takes long: real brokers, hunts, sleeps")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        in_memory = "[memory" in item.name
+        if not in_memory and any(name in item.path.parts for name in SYSTEM):
+            item.add_marker(pytest.mark.system)
 
 
 @pytest.fixture(autouse=True)

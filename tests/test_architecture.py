@@ -123,6 +123,20 @@ def test_nobody_inside_imports_from_the_package_root(module):
     assert absolute == []
 
 
+def test_applications_need_the_bus_and_no_dispatcher():
+    """DESIGN 4: they lie over the bus and the pure rules alone, and nobody below knows them."""
+    rules = {"_codec", "_exceptions", "_topics"}
+    for module in (name for name in MODULES if name.split(".")[0] == "application"):
+        tops = {target.split(".")[0] for target, _, _ in IMPORTS[module].found}
+        assert tops <= {"application", "bus", *rules}, module
+
+
+def test_asyncio_stays_with_the_coroutines():
+    """DESIGN 4: of the applications, what plain functions need does not import asyncio."""
+    users = [m for m in MODULES if m.startswith("application") and "asyncio" in IMPORTS[m].absolute]
+    assert users == ["application._async_socket", "application._async_worker", "application._loop"]
+
+
 def test_there_is_no_import_cycle():
     """Modules can be read in an order in which each needs only those before it."""
     needs = {
@@ -152,6 +166,25 @@ def test_decisions_start_no_thread_and_read_no_clock():
         assert not {"threading", "time", "queue", "_thread", "asyncio"} & set(imports), module
 
 
+def test_decisions_of_supervision_start_no_thread_and_read_no_clock_either():
+    """DESIGN 4: when to restart, what is a stall, who is missing: plain objects given ``now``."""
+    for module in ("_restart", "_stalls", "_meeting"):
+        imports = IMPORTS[f"supervision.{module}"]
+        assert not {"threading", "time", "queue", "multiprocessing"} & set(imports.absolute), module
+        assert {target.split(".")[0] for target, _, _ in imports.found} <= {
+            "_backoff",
+            "_exceptions",
+        }
+
+
+def test_supervision_knows_nothing_above_the_dispatcher():
+    """DESIGN 4: it lies over the core alone."""
+    core = {name for names in layers() for name in names if name.startswith("_")}
+    for module in (name for name in MODULES if name.split(".")[0] == "supervision"):
+        tops = {target.split(".")[0] for target, _, _ in IMPORTS[module].found}
+        assert tops <= {"supervision", "dispatcher", *core}, module
+
+
 # ---- names ---------------------------------------------------------------------------------------
 
 
@@ -169,18 +202,23 @@ def test_every_module_says_what_is_in_it(module):
     assert len(listed) == 1
     (names,) = listed
     assert len(set(names)) == len(names)
-    if module.split(".")[0] != "demo":  # it needs the extra of that name
+    if not module.startswith(("demo", "bus.drivers.")):  # they need the extra of that name
         loaded = importlib.import_module(f"ate_dispatcher.{module}" if module else "ate_dispatcher")
         assert all(hasattr(loaded, name) for name in names)
 
 
 PUBLIC = """
-    ATEDispatcher ATEDispatcherError DeadlockError ExecutorProducer InvalidArgumentError
+    VERSION_STR ATEDispatcher ATEDispatcherError AgentState BusConnectionError BusError
+    BusTimeoutError BusURLError CallbackError DeadlockError ExecutorProducer InvalidArgumentError
     InvalidTypeError ListenerStatistics MissingExtraError NameTakenError NoCurrentRequestError
-    NoProducersError Observer OptionsView Outcome OutcomeStatus OverloadedError Phase Producer
-    ProducerStatistics Request RequestCancelledError RequestExpiredError RequestFailedError
-    RequestStatus ResultListener StateError Statistics StopReport Straggler TopicFilter UsageError
-    VERSION_STR WaitTimeoutError WorkCalledOffError WorkExpiredError __version__ current_request
+    NoProducersError NoReplyError NotARecordingError NotJSONError Observer OptionsView Outcome
+    OutcomeStatus OverloadedError PayloadTooLargeError Percentiles Phase ProcessLostError Producer
+    ProducerStatistics RecordedError RecordingError RemoteError Request RequestCancelledError
+    RequestExpiredError RequestFailedError RequestStatus ResourceError ResultListener
+    SiteBarrierError StateError Statistics StopReport StorageError Straggler TopicFilter
+    UndecodableMessageError UnknownIdError UnknownSchemeError UnsupportedByDriverError UsageError
+    WaitTimeoutError WorkCalledOffError WorkExpiredError WorkRejectedError __version__
+    current_request
 """.split()  # noqa: SIM905
 
 
@@ -190,6 +228,27 @@ def test_the_public_names():
     public = {name for name in vars(ate_dispatcher) if not name.startswith("_")}
     submodules = {module.split(".")[0] for module in MODULES}
     assert public - submodules <= set(PUBLIC)
+
+
+APPLICATION = """
+    BusConfig DistributedApplication DistributionApplication KafkaConfig Message MessageBuilder
+    MqttConfig Socket SocketProvider SocketProviderFactory SupportedContextManagers
+""".split()  # noqa: SIM905
+
+
+def test_the_public_names_of_applications():
+    """The same for their folder, whose names are those of a document."""
+    from ate_dispatcher import application
+
+    assert list(application.__all__) == APPLICATION
+
+
+def test_the_public_names_of_supervision():
+    """The same for that folder."""
+    from ate_dispatcher import supervision
+
+    names = ["ProcessProducer", "Restart", "SiteBarrier", "Supervised", "Supervisor"]
+    assert list(supervision.__all__) == names
 
 
 def test_the_import_paths_of_0_1_0():

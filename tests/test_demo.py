@@ -21,7 +21,7 @@ from rich.console import Console
 
 from ate_dispatcher import ATEDispatcher
 from ate_dispatcher.cli import main
-from ate_dispatcher.demo import _run
+from ate_dispatcher.demo import _instruments, _places, _run
 from ate_dispatcher.demo._bench import BENCH, places, write_bench
 from ate_dispatcher.demo._display import Display, adds_up
 from ate_dispatcher.demo._instruments import COMMANDS
@@ -42,6 +42,7 @@ def _own_environment(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_instruments, "SETTLING", 0.001)
 
 
 @pytest.fixture
@@ -274,3 +275,28 @@ def test_ctrl_c_ends_it_with_the_summary_so_far():
     assert "interrupted; the summary so far" in said
     assert "every one accounted for" in said
     assert f"{len(rows())} outcomes in results.csv" in said
+
+
+@pytest.mark.usefixtures("patient")
+def test_over_a_bus_it_is_the_same_bench(tmp_path, capsys, monkeypatch):
+    """Each site in a process of its own, the same values and faults, and no process is left."""
+    started = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(_places.subprocess, "Popen", Noted)
+    arguments = ["demo", "--devices", "4", "--rounds", "1", "--seed", "8"]  # one of them fails
+    assert main(arguments) == 0
+    before = {(row["producer"], row["topic"]): (row["status"], row["value"]) for row in rows()}
+    capsys.readouterr()
+    assert main([*arguments, "--bus", f"file://{tmp_path}/bus/"]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 4 instruments said who they are" in said
+    assert "every one accounted for" in said
+    after = {(row["producer"], row["topic"]): (row["status"], row["value"]) for row in rows()}
+    assert after == before
+    assert any(status == "ERROR" for status, _ in after.values())
+    assert [process.returncode for process in started] == [0, 0]

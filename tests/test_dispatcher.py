@@ -19,6 +19,7 @@ from ate_dispatcher import (
     StateError,
     TopicFilter,
 )
+from ate_dispatcher._messages import Register
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
 BOUND = 5  # seconds that anything may take before a test gives up on it
@@ -512,3 +513,127 @@ def test_the_clock_of_a_dispatcher_can_be_read(timed, clock):
     """Words: deadlines and stamps are taken from it."""
     assert timed.clock is clock
     assert timed.send_request("t").sent == clock()
+
+
+# ---- what cannot start, and what cannot come back ------------------------------------------------
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """Threads that the operating system refuses to start, as long as they are in this list."""
+    threads, start_thread = [], threading.Thread.start
+
+    def start(thread):
+        if thread in threads:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return threads
+
+
+def test_a_dispatcher_that_got_no_thread_can_be_stopped_or_started_again(refused):
+    """C9: after a failed start nothing hangs: what was sent ends, or is done after a second try."""
+    first, second = refused[:] = ATEDispatcher(), ATEDispatcher()
+    for dispatcher in (first, second):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            dispatcher.start()
+    request = first.send_request("t")
+    assert first.stop().finished
+    assert request.status is RequestStatus.NO_PRODUCERS
+    refused.clear()
+    with second:
+        assert second.send_request("t").wait(BOUND)
+
+
+def test_a_stop_that_waits_for_a_start_that_fails_returns(monkeypatch):
+    """C9: a thread in `stop()` while another's `start()` fails is not left waiting."""
+    dispatcher = ATEDispatcher()
+    stopping = threading.Thread(target=dispatcher.stop)
+    start_thread, posted = threading.Thread.start, threading.Event()
+
+    def start(thread):
+        if thread is not dispatcher:
+            return start_thread(thread)
+        stopping.start()
+        assert posted.wait(BOUND)
+        raise RuntimeError("can't start new thread")
+
+    put = dispatcher._home.put
+    monkeypatch.setattr(dispatcher._home, "put", lambda message: (put(message), posted.set()))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        dispatcher.start()
+    stopping.join(BOUND)
+    assert not stopping.is_alive()
+
+
+def test_an_agent_that_got_no_thread_can_be_started_again(dispatcher, refused):
+    """Adding agents: a failed start is told, and may be tried again."""
+    producer = ScriptedProducer(1, name="dmm")
+    refused.append(producer)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        dispatcher.add(producer, "t")
+    refused.clear()
+    dispatcher.add(producer, "t")
+    assert dispatcher.send_request("t").gather(BOUND).values == {"dmm": 1}
+
+
+def test_add_calls_a_start_of_the_subclass(dispatcher):
+    """Adding agents: `start` is a public method, so a subclass's own is the one that is called."""
+
+    class Instrument(ScriptedProducer):
+        opened = 0
+
+        def start(self):
+            self.opened += 1
+            super().start()
+
+    instrument = dispatcher.add(Instrument(1, name="dmm"), "t")
+    dispatcher.add(instrument, "u")
+    assert instrument.opened == 1
+    assert dispatcher.send_request("u").gather(BOUND).values == {"dmm": 1}
+
+
+@pytest.mark.parametrize("way", ["remove", "stop"])
+def test_what_was_told_to_stop_cannot_be_added_again(dispatcher, gate, way):
+    """Bad input: a thread stops once, so the answer does not depend on whether it has yet."""
+    busy = dispatcher.add(ScriptedProducer(gate, name="dmm"), "t")
+    dispatcher.send_request("t")
+    gate.wait_parked()
+    if way == "remove":
+        dispatcher.remove(busy)
+    else:
+        busy.stop()
+    with pytest.raises(StateError, match="'dmm' was told to stop"):
+        dispatcher.add(busy, "t")
+
+
+def test_what_another_dispatcher_still_has_can_be_added_again(dispatcher):
+    """C9: an agent of two dispatchers that one has removed is not stopped, and may come back."""
+    shared = ScriptedProducer(1, 2, name="dmm")
+    with ATEDispatcher() as other:
+        other.add(shared, "t")
+        dispatcher.add(shared, "t")
+        dispatcher.remove(shared, wait=True, timeout=BOUND)
+        dispatcher.add(shared, "t")
+        assert dispatcher.send_request("t").gather(BOUND).values == {"dmm": 1}
+        assert other.send_request("t").gather(BOUND).values == {"dmm": 2}
+
+
+def test_observers_may_come_and_go_at_the_very_end(dispatcher):
+    """Observers: no deadlock with a registration that a dispatcher left behind as it ended."""
+    dispatcher.stop()
+    producer = ScriptedProducer(1)
+    dispatcher._home.put(Register(producer, "t", None))  # its caller is about to look after it
+    observer = Observer()
+
+    def come_and_go():
+        dispatcher.add_observer(observer)
+        dispatcher._home.put(Register(producer, "t", None))
+        dispatcher.remove_observer(observer)
+
+    thread = threading.Thread(target=come_and_go, daemon=True)
+    thread.start()
+    thread.join(5.0)
+    assert not thread.is_alive()

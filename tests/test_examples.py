@@ -8,13 +8,14 @@ import subprocess
 import sys
 
 import pytest
+from brokers import BROKERS, needed
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
 
-def run(name, folder):
+def run(name, folder, *arguments):
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
+        [sys.executable, str(EXAMPLES / name), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -54,3 +55,63 @@ def test_bench(tmp_path):
     assert len(rows) == 4 + 4 + 2 + 4
     assert {row[2] for row in rows} == {"OK", "TIMEOUT"}
     assert len((EXAMPLES / "bench.py").read_text(encoding="utf-8").splitlines()) < 100
+
+
+def test_status_board(tmp_path):
+    """Stations tell a board how far they are, over channels."""
+    assert run("status_board.py", tmp_path).splitlines() == [
+        "station0 done: 2 good",
+        "station1 done: 3 good",
+        "station2 done: 2 good",
+    ]
+
+
+def test_calibration_service(tmp_path):
+    """Request and reply with a state and a database; what was never calibrated is told."""
+    assert run("calibration_service.py", tmp_path).splitlines() == [
+        "stored",
+        "channel 3: 5.000 V, asked 1 times",
+        "LookupError: channel 4 was never calibrated",
+    ]
+
+
+def test_supervised_station(tmp_path):
+    """A crash, a hang, a lost slot: each costs its own answer and nothing else."""
+    said = run("supervised_station.py", tmp_path).splitlines()
+    assert sorted(said) == sorted(
+        [
+            "measure OK 5.01",
+            "crash ERROR None",
+            "hang TIMEOUT None",
+            "measure OK 5.01",
+            "chamber at 85 degrees",
+            "['slot0', 'slot1', 'slot3']",
+            "slot3 failed",
+            "chamber at 25 degrees",
+            "['slot0', 'slot1']",
+            "{'dmm': 'ready', 'slot0': 'ready', 'slot1': 'ready', 'slot2': 'ready', "
+            "'slot3': 'failed'}",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["memory", *(pytest.param(bus, marks=pytest.mark.system) for bus in ("mqtt", "kafka"))],
+)
+def test_same_application(tmp_path, name):
+    """The same file on three buses says the same."""
+    needed(BROKERS[name])
+    with BROKERS[name]() as broker:
+        said = run("same_application.py", tmp_path, broker.url)
+    assert said.splitlines() == ["5.01 V: pass", "5.03 V: fail"]
+
+
+def test_record_and_replay(tmp_path):
+    """A limit that came too late for the run is checked on its recording."""
+    assert run("record_and_replay.py", tmp_path).splitlines() == [
+        "8 events recorded, 0 lost",
+        "limit 5.05: 8 events, passed on sites [0, 1]",
+        "limit 5.2: 8 events, passed on sites [0, 0, 1, 1]",
+    ]
+    assert (tmp_path / "run.jsonl").is_file()

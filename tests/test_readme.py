@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import pytest
+from driver_table import HEAD, PLACE, rows_at_hand, schemes
 
 import ate_dispatcher
 from ate_dispatcher import ATEDispatcher, Outcome, OutcomeStatus, Request, RequestStatus
@@ -71,8 +72,9 @@ def run(block: Block, namespace: Dict[str, Any]) -> str:
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("chapter", list(CHAPTERS))
-def test_the_code_runs_and_prints_what_it_shows(chapter):
+def test_the_code_runs_and_prints_what_it_shows(chapter, tmp_path, monkeypatch):
     """Whoever copies a chapter's blocks gets what the README shows, and no thread is left."""
+    monkeypatch.chdir(tmp_path)  # some write files
     namespace: Dict[str, Any] = {"__name__": "readme"}
     for block in CHAPTERS[chapter]:
         printed = run(block, namespace)
@@ -124,3 +126,13 @@ def test_every_promise_is_there():
     """C1 to C14, each told in the README."""
     told = re.findall(r"\*\*(C\d+)\*\*", TEXT)
     assert told == [f"C{number}" for number in range(1, 15)]
+
+
+def test_the_table_of_drivers_is_what_they_say_of_themselves():
+    """One row a driver, made of its `Capabilities`: see `driver_table.py`."""
+    lines = PLACE.search(TEXT)[2].splitlines()
+    assert lines[:2] == HEAD
+    assert len(lines) == 2 + len(schemes())
+    found = rows_at_hand()
+    assert found
+    assert [line for line in found if line not in lines] == []

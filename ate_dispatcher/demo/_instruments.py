@@ -53,7 +53,7 @@ class Instrument(Producer):
 
     def __init__(self, place: Place, manager: pyvisa.ResourceManager, script: Script) -> None:
         super().__init__(name=place.name, site=place.site)
-        self._place = place
+        self.place = place
         self._manager = manager
         self._script = script
         self._session: Any = None
@@ -61,7 +61,7 @@ class Instrument(Producer):
     def on_start(self) -> None:
         """Open the session, as with a real instrument."""
         self._session = self._manager.open_resource(
-            self._place.resource, read_termination="\n", write_termination="\n"
+            self.place.resource, read_termination="\n", write_termination="\n"
         )
 
     def on_stop(self) -> None:
@@ -76,7 +76,7 @@ class Instrument(Producer):
         request = current_request()
         request.sleep(STUCK if turn.fault == "slow" else SETTLING)
         request.check()  # nobody waits for it any more: leave the instrument alone
-        command = COMMANDS[self._place.kind][topic]
+        command = COMMANDS[self.place.kind][topic]
         return self._read("MEAS:NONSENSE?" if turn.fault == "failing" else command, turn.factor)
 
     def _read(self, command: str, factor: float) -> float:

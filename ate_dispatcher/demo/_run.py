@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
-import pyvisa
 from rich.console import Console
 
 from .._request import Request
 from ..dispatcher import ATEDispatcher
-from ._bench import Place, places, write_bench
+from ._bench import Place, places
 from ._display import Display, adds_up, print_summary, say
-from ._instruments import COMMANDS, IDENTITY, Instrument
+from ._instruments import COMMANDS, IDENTITY
 from ._listeners import CSVFile
-from ._script import Script
+from ._places import embedded, spread
 
 __all__ = ["run_demo"]
 
 TTL = 250
 """Milliseconds that a measurement may take."""
+
+TOPICS = sorted({topic for commands in COMMANDS.values() for topic in commands})
 
 PATIENCE = 10_000
 """Milliseconds that the instruments have to open their sessions and say who they are."""
@@ -32,6 +32,7 @@ def run_demo(
     seed: int = 1,
     color: bool = True,
     output: Path = Path("results.csv"),
+    bus: Optional[str] = None,
 ) -> int:
     """Run the demo.
 
@@ -45,6 +46,9 @@ def run_demo(
         False for no colours.
     output : Path
         The CSV file to write.
+    bus : str, optional
+        The URL of a bus: each site's instruments run in a process of their own and are reached
+        over it. Without it they are threads of this process.
 
     Returns
     -------
@@ -58,7 +62,15 @@ def run_demo(
     file = CSVFile(output)
     interrupted = False
     try:
-        _measure(console, bench, rounds, Script(seed, bench), file, sent)
+        with ATEDispatcher() as dispatcher:
+            dispatcher.add(file, IDENTITY, *TOPICS)
+            here = (
+                embedded(dispatcher, bench, seed)
+                if bus is None
+                else spread(dispatcher, bench, seed, bus)
+            )
+            with here:
+                _measure(console, dispatcher, bench, rounds, sent)
     except KeyboardInterrupt:
         interrupted = True
         say(console, "interrupted; the summary so far:")
@@ -81,35 +93,22 @@ def run_demo(
 
 def _measure(
     console: Console,
+    dispatcher: ATEDispatcher,
     bench: List[Place],
     rounds: int,
-    script: Script,
-    file: CSVFile,
     sent: List[Request],
 ) -> None:
-    """Run the bench. What was sent is in `sent` even if it is interrupted."""
+    """Ask for everything. What was sent is in `sent` even if it is interrupted."""
     topics = sorted({topic for place in bench for topic in COMMANDS[place.kind]})
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bench.yaml"
-        write_bench(path, bench)
-        manager = pyvisa.ResourceManager(f"{path}@sim")
-        try:
-            with ATEDispatcher() as dispatcher:
-                dispatcher.add(file, IDENTITY, *topics)
-                for place in bench:
-                    instrument = Instrument(place, manager, script)
-                    dispatcher.add(instrument, IDENTITY, *COMMANDS[place.kind])
-                first = dispatcher.with_options(tags={"round": 0})
-                sent.append(first.send_request(IDENTITY, ttl=PATIENCE))
-                here = len(sent[0].gather().values)
-                say(console, f"{here} of {len(bench)} instruments said who they are")
-                with Display(console, bench, rounds * len(topics)) as display:
-                    for number in range(1, rounds + 1):
-                        tagged = dispatcher.with_options(tags={"round": number})
-                        for topic in topics:
-                            sent.append(tagged.send_request(topic, number, ttl=TTL))
-                            for outcome in sent[-1]:
-                                display.outcome(outcome)
-                            display.ended()
-        finally:
-            manager.close()
+    first = dispatcher.with_options(tags={"round": 0})
+    sent.append(first.send_request(IDENTITY, ttl=PATIENCE))
+    here = len(sent[0].gather().values)
+    say(console, f"{here} of {len(bench)} instruments said who they are")
+    with Display(console, bench, rounds * len(topics)) as display:
+        for number in range(1, rounds + 1):
+            tagged = dispatcher.with_options(tags={"round": number})
+            for topic in topics:
+                sent.append(tagged.send_request(topic, number, ttl=TTL))
+                for outcome in sent[-1]:
+                    display.outcome(outcome)
+                display.ended()

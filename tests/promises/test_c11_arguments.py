@@ -529,8 +529,11 @@ def test_c11_renaming_a_registered_agent_changes_no_routing(dispatcher):
 @pytest.mark.parametrize(
     ("agent", "documented"),
     [
-        (Answering(), {"produce_dispatcher_output"}),
-        (ExecutorProducer(echo, ThreadPoolExecutor, 1), {"produce_dispatcher_output"}),
+        (Answering(), {"produce_dispatcher_output", "safe_state"}),
+        (
+            ExecutorProducer(echo, ThreadPoolExecutor, 1),
+            {"produce_dispatcher_output", "safe_state"},
+        ),
         (
             type("Hears", (ResultListener,), {"process_dispatcher_end": lambda self, request: 0})(),
             {

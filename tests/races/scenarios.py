@@ -21,6 +21,7 @@ from ate_dispatcher import (
     RequestStatus,
     StateError,
 )
+from ate_dispatcher._resources import RESOURCES
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
 __all__ = ["SCENARIOS", "Broken"]
@@ -51,11 +52,13 @@ def check_ended(requests: List[Request]) -> None:
 
 
 def together(*functions: Callable[[], Any]) -> None:
-    """Run functions on threads of their own and wait for all; their errors come out here."""
+    """Run functions on threads of their own, all let go at once; their errors come out here."""
     errors: List[BaseException] = []
+    line = threading.Barrier(len(functions))
 
     def guarded(function: Callable[[], Any]) -> None:
         try:
+            line.wait(BOUND)
             function()
         except BaseException as error:
             errors.append(error)
@@ -81,7 +84,7 @@ def registrations(chance: random.Random, make: Callable[..., Any] = ATEDispatche
         producers = [Echo(name=f"p{number}") for number in range(4)]
         for producer in producers:
             producer.start()
-        topics = [f"t{number}" for number in range(6)]
+        topics = [f"t{number}" for number in range(12)]
 
         def register(own: Producer) -> None:
             for topic in topics:
@@ -159,11 +162,11 @@ def stop_after_answers(chance: random.Random, make: Callable[..., Any] = ATEDisp
     listener = dispatcher.add(RecordingListener(), "t")
     for number in range(3):
         dispatcher.add(Echo(name=f"p{number}"), "t")
-    requests = [dispatcher.send_request("t", number, ttl=60_000) for number in range(3)]
+    requests = [dispatcher.send_request("t", number, ttl=60_000) for number in range(16)]
     dispatcher.stop()
     check_ended(requests)
     check(all(r.status is RequestStatus.COMPLETE for r in requests), "a drained request is cut")
-    check(len(listener.values) == 9, f"{len(listener.values)} of 9 results were delivered")
+    check(len(listener.values) == 48, f"{len(listener.values)} of 48 results were delivered")
 
 
 def failing_agents(chance: random.Random, make: Callable[..., Any] = ATEDispatcher) -> None:
@@ -478,7 +481,71 @@ def start_and_stop(chance: random.Random, make: Callable[..., Any] = ATEDispatch
     check(not dispatcher.is_alive(), "stopped, but alive")
 
 
+class Careful(Echo):
+    """Notices when two use its resource at once, and when it is made safe."""
+
+    in_use: Dict[str, str] = {}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.made_safe = 0
+
+    def produce_dispatcher_output(self, topic: str, number: int = 0) -> int:
+        for name in self._ate_resources:
+            user = self.in_use.setdefault(name, self.name)
+            check(user == self.name, f"{user} and {self.name} use {name} at once")
+        for name in self._ate_resources:
+            del self.in_use[name]
+        return number
+
+    def safe_state(self) -> None:
+        self.made_safe += 1
+
+
+def station(chance: random.Random, make: Callable[..., Any] = ATEDispatcher) -> None:
+    """Resources in any order, priorities, cancels and an abort at once, in two dispatchers."""
+    with make() as dispatcher, make() as other:
+        shared = Careful(resources=("b", "a"))
+        producers = [
+            shared,
+            dispatcher.add(Careful(resources=("a", "b")), "t"),
+            other.add(Careful(resources=("b", "c")), "t"),
+            other.add(Careful(resources=("c", "a")), "t"),
+            dispatcher.add(Careful(), "t"),
+        ]
+        for station in (dispatcher, other):
+            station.add(shared, "t")
+        requests: List[Request] = []
+        cancelled = chance.sample(range(6), 2)
+        priorities = [chance.choice((-1, 0, 0, 5)) for _ in range(6)]
+        patience = chance.choice((0.3, 60_000))
+
+        def send(to: Any) -> None:
+            for number in range(6):
+                try:
+                    view = to.with_options(priority=priorities[number])
+                    request = view.send_request("t", number, ttl=patience + 1)
+                except StateError:
+                    return
+                requests.append(request)
+                if number in cancelled:
+                    request.cancel()
+
+        aborts = [lambda: dispatcher.abort("noise")] if chance.random() < 0.5 else []
+        together(lambda: send(dispatcher), lambda: send(other), *aborts)
+        check_ended(requests)
+    for producer in producers:
+        producer.join(BOUND)
+        check(producer.made_safe == 1, f"{producer.name} was made safe {producer.made_safe} times")
+    check(not RESOURCES._holders and not RESOURCES._lines, "a resource was not given back")
+    errors = [
+        o for request in requests for o in request.outcomes if o.status is OutcomeStatus.ERROR
+    ]
+    check(not errors, f"{errors}")
+
+
 SCENARIOS = [
+    station,
     registrations,
     one_order,
     send_and_stop,

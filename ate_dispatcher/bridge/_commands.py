@@ -1,0 +1,206 @@
+"""The commands ``agent``, ``send`` and ``listen``: the bridge for a person at a terminal."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import signal
+import sys
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from .._codec import encode
+from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._listener import ResultListener
+from .._outcomes import Outcome, OutcomeStatus
+from .._producer import Producer
+from .._routes import Subject
+from .._topics import ONE_WORD, REST, TopicFilter
+from ..dispatcher import ATEDispatcher
+from ._bridge import Bridge
+from ._host import AgentHost
+
+__all__ = ["listen", "run_agent", "send"]
+
+
+def run_agent(
+    url: str,
+    target: str,
+    topics: Sequence[str],
+    site: Optional[str],
+    name: Optional[str],
+    namespace: str,
+) -> int:
+    """Host one producer until Ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    url : str
+        The bus.
+    target : str
+        ``module:Class``; the current folder is looked in first.
+    topics : sequence of str
+        Topics, or filters if they have wildcards.
+    site, name : str, optional
+        Given to the class if given here.
+    namespace : str
+        See `AgentHost`.
+    """
+    options: Dict[str, Any] = {}
+    if site is not None:
+        options["site"] = int(site) if re.fullmatch(r"-?\d+", site) else site
+    if name is not None:
+        options["name"] = name
+    agent = _load(target)(**options)
+    with _ended_by_signal(), AgentHost(url, namespace=namespace) as host:
+        host.add(agent, *map(_subject, topics))
+        print(f"{agent.name!r} serves {', '.join(topics)} (Ctrl-C ends it)", flush=True)
+        host.run()
+    return 0
+
+
+def send(
+    url: str,
+    topic: str,
+    words: Sequence[str],
+    ttl: float,
+    expect: Sequence[str],
+    wait: float,
+    as_json: bool,
+    namespace: str,
+) -> int:
+    """Scatter one request to the agents on a bus and print each outcome as it comes.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Arguments: JSON, or text that is none; ``name=value`` is a keyword.
+    ttl : float
+        Milliseconds.
+    expect : sequence of str
+        Producers that must have a row, and that are waited for.
+    wait : float
+        Seconds to wait for them; without any, the time that agents have to say they are there.
+
+    Returns
+    -------
+    int
+        0 if every producer answered well.
+    """
+    args, kwargs = _arguments(words)
+    with ATEDispatcher() as dispatcher, Bridge(
+        dispatcher, url, namespace=namespace, expect={topic: expect} if expect else None
+    ) as bridge:
+        # Nobody's name is known without `expect`: then a name that never comes is waited for.
+        bridge.wait_for(*(expect or ("\0nobody",)), timeout=wait)
+        with dispatcher.send_request(topic, *args, ttl=ttl, **kwargs) as request:
+            for outcome in request:
+                print(_as_json(outcome) if as_json else _as_text(outcome), flush=True)
+        if not request.roster:
+            print(f"ate-dispatcher: {request.reason}", file=sys.stderr)
+        well = bool(request.roster) and len(request.succeeded) == len(request.roster)
+        return 0 if well else 1
+
+
+def listen(url: str, topics: Sequence[str], as_json: bool, namespace: str) -> int:
+    """Print every outcome on some topics, of every dispatcher that a bridge joins to the bus."""
+    with _ended_by_signal(), AgentHost(url, namespace=namespace) as host:
+        host.add(_Printer(as_json, host), *map(_subject, topics))
+        print(f"listening to {', '.join(topics)} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        host.run()
+    return 0
+
+
+class _Printer(ResultListener):
+    """Prints one line an outcome."""
+
+    def __init__(self, as_json: bool, host: AgentHost) -> None:
+        super().__init__(name=f"listen-{host._id}")
+        self._as_json = as_json
+        self._host = host
+
+    def process_dispatcher_outcome(self, outcome: Outcome) -> None:
+        """Print it."""
+        print(_as_json(outcome) if self._as_json else _as_text(outcome, True), flush=True)
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass  # before or behind `run`, which ends well with it
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _load(target: str) -> Any:
+    module, colon, name = target.partition(":")
+    if not colon or not module or not name:
+        raise InvalidArgumentError(f"an agent is named as module:Class, not {target!r}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise InvalidArgumentError(f"there is no module {module!r} to import") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise InvalidArgumentError(f"module {module!r} has no {name!r}")
+        found = getattr(found, part)
+    if not (isinstance(found, type) and issubclass(found, (Producer, ResultListener))):
+        raise InvalidTypeError(f"{target} is no Producer class, but {found!r}")
+    return found
+
+
+def _subject(topic: str) -> Subject:
+    """Read a word of the command line: with a wildcard it is a filter."""
+    pattern = TopicFilter(topic)
+    wild = any(word == REST or word in ONE_WORD for word in pattern.words)
+    return pattern if wild else topic
+
+
+def _arguments(words: Sequence[str]) -> Tuple[List[Any], Dict[str, Any]]:
+    args: List[Any] = []
+    kwargs: Dict[str, Any] = {}
+    for word in words:
+        keyword = re.match(r"([A-Za-z_]\w*)=", word)
+        if keyword is None:
+            args.append(_value(word))
+        elif keyword[1] in ("topic", "ttl"):
+            raise InvalidArgumentError(
+                f"{keyword[1]} is no keyword of the work: use TOPIC and --ttl"
+            )
+        else:
+            kwargs[keyword[1]] = _value(word[keyword.end() :])
+    return args, kwargs
+
+
+def _value(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
+def _as_text(outcome: Outcome, with_topic: bool = False) -> str:
+    good = outcome.status in (OutcomeStatus.OK, OutcomeStatus.PARTIAL)
+    what = json.dumps(outcome.value, ensure_ascii=False, default=repr) if good else outcome.reason
+    begin = f"{outcome.topic} " if with_topic else ""
+    return f"{begin}{outcome.producer}: {'' if good else outcome.status.value + ' '}{what}"
+
+
+def _as_json(outcome: Outcome) -> str:
+    fields = outcome.as_dict()
+    for name in ("exception", "sent", "queued", "started", "ended"):
+        del fields[name]  # this process's clock and objects mean nothing elsewhere
+    return encode(fields).decode("utf-8")

@@ -1,0 +1,131 @@
+"""The commands ``show`` and ``replay``: a recording for a person at a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
+
+from .._listener import ResultListener
+from .._outcomes import Outcome
+from .._request import Request
+from .._topics import TopicFilter
+from ._events import Event, Gap, RecordedOutcome, RecordedRequest
+from ._formats import read
+from ._replay import replay
+
+__all__ = ["replay_to_terminal", "show"]
+
+HEADINGS = ("TIME", "TOPIC", "PRODUCER", "SITE", "OUTCOME", "MS", "VALUE")
+WIDEST = 40
+Line = Union[Tuple[str, ...], str]
+
+
+def show(path: Path, topics: Sequence[str], sites: Sequence[str], outcomes: Sequence[str]) -> int:
+    """Print a recording as a table; each filter keeps what matches one of its words.
+
+    Parameters
+    ----------
+    path : Path
+        The recording.
+    topics : sequence of str
+        Topics, or filters with wildcards.
+    sites : sequence of str
+        As they are written.
+    outcomes : sequence of str
+        What became of producers' parts, or of requests, in any case: ``timeout``, ``EXPIRED``.
+    """
+    wanted = _matcher(topics, sites, outcomes)
+
+    def lines() -> Iterator[Line]:
+        return (_line(event) for event in read(path) if wanted(event))
+
+    widths = [len(heading) for heading in HEADINGS]
+    for line in lines():
+        if not isinstance(line, str):
+            widths = [max(width, min(len(cell), WIDEST)) for width, cell in zip(widths, line)]
+    try:
+        _print(HEADINGS, widths)
+        for line in lines():
+            _print(line, widths)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def replay_to_terminal(path: Path, speed: Optional[float]) -> int:
+    """Print the events of a recording as they come; 1 if something is missing in it."""
+    report = replay(path, [_Printer()], speed=speed)
+    for gap in report.gaps:
+        print(f"ate-dispatcher: {_words(gap)}", file=sys.stderr)
+    return 1 if report.gaps else 0
+
+
+class _Printer(ResultListener):
+    """Prints one line an event."""
+
+    def process_dispatcher_outcome(self, outcome: Outcome) -> None:
+        """Print it."""
+        text = outcome.reason or repr(outcome.value)
+        print(f"{outcome.topic} {outcome.producer}: {outcome.status.value} {text}", flush=True)
+
+    def process_dispatcher_end(self, request: Request) -> None:
+        """Print it."""
+        text = f" {request.reason}" if request.reason else ""
+        print(f"{request.topic} ended: {request.status.value}{text}", flush=True)
+
+
+def _matcher(
+    topics: Sequence[str], sites: Sequence[str], outcomes: Sequence[str]
+) -> Callable[[Event], bool]:
+    filters = [TopicFilter(topic) for topic in topics]
+    words = {outcome.upper() for outcome in outcomes}
+
+    def wanted(event: Event) -> bool:
+        if isinstance(event, Gap):
+            return True
+        if filters and not any(pattern.matches(event.topic) for pattern in filters):
+            return False
+        if words and event.status.value not in words:
+            return False
+        if sites:
+            return isinstance(event, RecordedOutcome) and str(event.site) in sites
+        return True
+
+    return wanted
+
+
+def _line(event: Event) -> Line:
+    if isinstance(event, Gap):
+        return f"--- {_words(event)} ---"
+    time = datetime.fromtimestamp(event.time).isoformat(" ", "milliseconds")
+    if isinstance(event, RecordedRequest):
+        answered = f"{len(event.succeeded)} of {len(event.roster)} answered well"
+        return (time, event.topic, "", "", event.status.value, "", event.reason or answered)
+    site = "" if event.site is None else str(event.site)
+    took = "" if event.ended is None else f"{(event.ended - event.sent) * 1000:.1f}"
+    shown = event.reason or repr(event.value)
+    return (time, event.topic, event.producer, site, event.status.value, took, shown)
+
+
+def _words(gap: Gap) -> str:
+    if gap.lost is None:
+        return gap.reason
+    of = ", ".join(
+        f"{producer or 'ends'} on {topic} ({count})"
+        for topic, producer, count in gap.missing
+        if topic
+    )
+    return f"{gap.lost} events are missing: {gap.reason}" + (f": {of}" if of else "")
+
+
+def _print(line: Line, widths: List[int]) -> None:
+    if isinstance(line, str):
+        print(line)
+        return
+    *cells, last = line
+    begin = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths))
+    print(f"{begin}  {last}".rstrip())

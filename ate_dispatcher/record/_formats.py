@@ -1,0 +1,108 @@
+"""Which format a file has, by how it begins; reading a recording with all its parts."""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import chain, islice
+from pathlib import Path
+from typing import Iterator, List, Tuple, Union
+
+from .._exceptions import NotARecordingError
+from ._csv import CSVFile
+from ._events import Event, Events, Gap
+from ._jsonlines import JSONLinesFile
+from ._rows import Row
+from ._sqlite import SQLiteFile
+
+__all__ = ["part_path", "parts", "read"]
+
+FORMATS = (JSONLinesFile, CSVFile, SQLiteFile)
+LONGEST = max(len(kind.begin) for kind in FORMATS)
+
+
+def read(path: Union[str, os.PathLike[str]]) -> Iterator[Event]:
+    """Read a recording, of whatever format, with all the parts that it was rotated into.
+
+    Parameters
+    ----------
+    path : path-like
+        What the recorder was given. It may still be recorded to.
+
+    Yields
+    ------
+    RecordedOutcome, RecordedRequest or Gap
+        In the order in which they were recorded. A `Gap` stands where something is known to be
+        missing: what a full disk kept from being written, or a line that cannot be read, as the
+        last one of a process that was killed.
+
+    Raises
+    ------
+    NotARecordingError
+        The file is none, or of a later version.
+    FileNotFoundError
+        It is not there.
+
+    Examples
+    --------
+    >>> for event in read("run.jsonl"):
+    ...     if isinstance(event, RecordedOutcome):
+    ...         print(event.topic, event.producer, event.value)
+    """
+    base = Path(path)
+    sources = [(file, _format_of(file)) for file in (base, *(p for _, p in parts(base)))]
+    events = _events(sources)
+    first = list(islice(events, 1))  # so that what is wrong with the file is raised here
+    return chain(first, events)
+
+
+def _events(sources: List[Tuple[Path, type]]) -> Iterator[Event]:
+    events = Events()
+    for path, kind in sources:
+        rows: Iterator[Union[Row, Gap]] = kind.rows(path)  # type: ignore[attr-defined]
+        for number, row in enumerate(rows, 1):
+            if isinstance(row, Gap):
+                yield row
+                continue
+            try:
+                event = events.event(row)
+            except NotARecordingError:
+                raise
+            except ValueError as error:
+                yield Gap(f"row {number} cannot be read: {error}")
+                continue
+            if event is not None:
+                yield event
+
+
+def _format_of(path: Path) -> type:
+    # A database that is being written has a log beside it. It is not opened here: closing it again
+    # would take the locks away that SQLite holds on it in this process.
+    if path.with_name(path.name + "-wal").exists():
+        return SQLiteFile
+    with open(path, "rb") as file:
+        begin = file.read(LONGEST)
+    for kind in FORMATS:
+        if begin.startswith(kind.begin) or (begin and kind.begin.startswith(begin)):
+            return kind
+    raise NotARecordingError(
+        f"{str(path)!r} is no recording: it is empty"
+        if not begin
+        else f"{str(path)!r} is no recording: it begins with {begin[:32]!r}"
+    )
+
+
+def part_path(base: Path, number: int) -> Path:
+    """Give the path of one part: ``run.jsonl`` is number 0, ``run.1.jsonl`` number 1."""
+    return base.with_name(f"{base.stem}.{number}{base.suffix}") if number else base
+
+
+def parts(base: Path) -> List[Tuple[int, Path]]:
+    """Find the later parts of a recording, in order."""
+    pattern = re.compile(re.escape(base.stem) + r"\.([1-9]\d*)" + re.escape(base.suffix))
+    found = []
+    for name in os.listdir(base.parent):
+        match = pattern.fullmatch(name)
+        if match is not None:
+            found.append((int(match[1]), base.with_name(name)))
+    return sorted(found)

@@ -1,0 +1,132 @@
+"""What a `ProcessProducer` and its child process say to each other, and in which form.
+
+Both ends are one program on one machine, joined by a pipe that nobody else holds: pickle is the
+form. A message that cannot be pickled is refused where it is made, with the reason.
+"""
+
+from __future__ import annotations
+
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
+
+from .._exceptions import InvalidTypeError, RemoteError
+
+__all__ = [
+    "Answer",
+    "Call",
+    "CallOff",
+    "CancelAll",
+    "Leave",
+    "MakeSafe",
+    "Raised",
+    "Ready",
+    "Skipped",
+    "Unready",
+    "pack",
+    "raised",
+    "unpack",
+]
+
+
+class Call(NamedTuple):
+    """To the child: do the work of one request, within so many seconds."""
+
+    topic: str
+    args: Tuple[Any, ...]
+    kwargs: Dict[str, Any]
+    seconds: float
+    tags: Mapping[str, Any]
+
+
+class CallOff(NamedTuple):
+    """To the child: the work that it is at is no longer wanted."""
+
+
+class MakeSafe(NamedTuple):
+    """To the child: run ``safe_state``."""
+
+
+class Leave(NamedTuple):
+    """To the child: stop the producer, and end."""
+
+
+class Ready(NamedTuple):
+    """From the child: ``on_start`` has come back; whether there is a ``safe_state``."""
+
+    has_safe_state: bool
+
+
+class Unready(NamedTuple):
+    """From the child: there is no producer, and this is why."""
+
+    error: BaseException
+    trace: str
+
+
+class Answer(NamedTuple):
+    """From the child: a result, one value of a stream (`partial`), or its end (`streamed`)."""
+
+    value: Any
+    partial: bool = False
+    streamed: bool = False
+
+
+class Raised(NamedTuple):
+    """From the child: the hook raised."""
+
+    error: BaseException
+    reason: str
+    trace: str
+
+
+class CancelAll(NamedTuple):
+    """From the child: the hook has cancelled the request that it works on, for everybody."""
+
+
+class Skipped(NamedTuple):
+    """From the child: it had been called off, or its time had passed, before it began."""
+
+
+def pack(message: Any) -> Any:
+    """Pickle a message, or say what in it cannot be.
+
+    Raises
+    ------
+    InvalidTypeError
+        It holds something that has no pickled form.
+    """
+    try:
+        return ForkingPickler.dumps(message)
+    except Exception as error:
+        raise InvalidTypeError(f"no pickled form of it: {error}") from error
+
+
+def unpack(data: Any) -> Any:
+    """Give the message back.
+
+    Raises
+    ------
+    InvalidTypeError
+        It holds something that does not come back from its pickled form here.
+    """
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        raise InvalidTypeError(
+            f"what another process sent cannot be read here: {type(error).__name__}: {error}"
+        ) from error
+
+
+def raised(error: BaseException) -> BaseException:
+    """Give an error that survives the way: itself, or what it was called and said."""
+    try:
+        if type(pickle.loads(pickle.dumps(error))) is type(error):
+            return error
+    except Exception:
+        pass
+    try:
+        text = str(error)
+    except Exception as failure:
+        text = f"its str() raised {type(failure).__name__}"
+    return RemoteError(type(error).__name__, text)

@@ -1,0 +1,162 @@
+"""The commands ``agent``, ``send`` and ``listen``."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+
+import pytest
+
+import ate_dispatcher
+from ate_dispatcher import ATEDispatcher
+from ate_dispatcher.bridge import AgentHost, Bridge
+from ate_dispatcher.cli import main
+from ate_dispatcher.testing import ScriptedProducer
+
+BOUND = 20
+HOME = str(pathlib.Path(ate_dispatcher.__file__).parent.parent)
+
+AGENT = """
+from ate_dispatcher import Producer, current_request
+
+class Dmm(Producer):
+    def produce_dispatcher_output(self, topic, channel=0, offset=0.0):
+        return 5.0 + channel + offset
+
+class Needs(Producer):
+    def __init__(self, address):
+        super().__init__()
+
+not_a_class = 5
+"""
+
+
+@pytest.fixture
+def url():
+    return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def host(url):
+    with AgentHost(url, name="rack2", heartbeat=0.02) as host:
+        yield host
+
+
+def fails(capsys, *arguments):
+    assert main(list(arguments)) == 1
+    return capsys.readouterr().err
+
+
+# ---- send ----------------------------------------------------------------------------------------
+
+
+def test_send_prints_each_outcome(url, host, capsys):
+    """send: one line an outcome; well if all have answered well."""
+    host.add(ScriptedProducer(lambda topic, *a, **k: [a, k], name="echo", site=1), "t")
+    arguments = ["send", url, "t", "1", "two", '{"a": [null]}', "k=3", 'w="x"', "--expect", "echo"]
+    assert main([*arguments, "--wait", str(BOUND)]) == 0
+    out = capsys.readouterr().out
+    assert out == 'echo: [[1, "two", {"a": [null]}], {"k": 3, "w": "x"}]\n'
+    assert main([*arguments[:3], "--expect", "echo", "--wait", str(BOUND), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["producer"], told["site"], told["status"]) == ("echo", 1, "OK")
+    assert told["value"] == [[], {}]
+
+
+def test_send_says_what_failed(url, host, capsys):
+    """send: a failed row is said with its reason, and so is a topic without anybody."""
+    host.add(ScriptedProducer(ValueError("no signal"), name="dmm0"), "t")
+    wait = ("--wait", str(BOUND))
+    assert main(["send", url, "t", "--expect", "dmm0", *wait]) == 1
+    assert capsys.readouterr().out == "dmm0: ERROR ValueError: no signal\n"
+    assert main(["send", url, "u", "--expect", "psu0", "--wait", "0.01"]) == 1
+    assert capsys.readouterr().out == "psu0: REJECTED 'psu0' has not announced itself yet\n"
+    assert main(["send", url, "nobody", "--wait", "0.01"]) == 1
+    assert "no producer is registered for 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["t", "ttl=5"], "ttl is no keyword"),
+        (["t", "--ttl", "0"], "ttl must be a positive number"),
+        (["t", "--namespace", "a.*"], "no wildcards"),
+    ],
+)
+def test_send_refuses(url, capsys, arguments, said):
+    """Bad input: a mistake in the arguments is one sentence."""
+    assert said in fails(capsys, "send", url, *arguments)
+
+
+# ---- agent ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("dmm_of_a_test", "module:Class"),
+        ("no_such_module_here:Dmm", "no module 'no_such_module_here'"),
+        ("json.nothing:Dmm", "no module 'json.nothing'"),
+        ("json:Dmm", "module 'json' has no 'Dmm'"),
+        ("json:loads", "no Producer class"),
+        ("json:JSONDecoder", "no Producer class"),
+    ],
+)
+def test_an_agent_that_is_none(url, capsys, target, said):
+    """Bad input: what does not exist, or is no producer, is named."""
+    assert said in fails(capsys, "agent", url, target, "--topic", "t")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="needs signals, which Windows lacks")
+def test_an_agent_in_a_process_of_its_own(tmp_path):
+    """agent, listen: two processes on one bus; SIGTERM ends each well, and their work is done."""
+    (tmp_path / "dmm.py").write_text(AGENT)
+    url = f"file://{tmp_path}/bus/"
+    environment = {**os.environ, "PYTHONPATH": HOME}
+
+    def run(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", "ate_dispatcher", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    agent = run("agent", url, "dmm:Dmm", "--topic", "volts", "--site", "3", "--name", "dmm3")
+    listener = run("listen", url, "#")
+    try:
+        with ATEDispatcher() as dispatcher, Bridge(dispatcher, url) as bridge:
+            assert bridge.wait_for("dmm3", timeout=BOUND)
+            heard = threading.Event()
+            waiter = threading.Thread(
+                target=lambda: (wait_for_listener(bridge), heard.set()), daemon=True
+            )
+            waiter.start()
+            assert heard.wait(BOUND)
+            request = dispatcher.send_request("volts", 1, offset=0.5).gather(BOUND)
+            assert request.values == {"dmm3": 6.5}
+            assert list(request.by_site()) == [3]
+            assert listener.stdout.readline() == "volts dmm3: 6.5\n"
+    finally:
+        for process in (agent, listener):
+            process.terminate()
+        said = [process.communicate(timeout=BOUND) for process in (agent, listener)]
+    assert said[0] == ("'dmm3' serves volts (Ctrl-C ends it)\n", "")
+    assert said[1] == ("", "listening to # (Ctrl-C ends it)\n")
+    assert (agent.returncode, listener.returncode) == (0, 0)
+
+
+def wait_for_listener(bridge):
+    """Wait for the agent whose name only its process knows."""
+    pause = threading.Event()
+    while len(bridge.agents) < 2:
+        pause.wait(0.01)

@@ -1,0 +1,178 @@
+"""C5: nothing dies silently."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from ate_dispatcher import (
+    ATEDispatcher,
+    Observer,
+    OutcomeStatus,
+    Producer,
+    RequestStatus,
+    ResultListener,
+)
+from ate_dispatcher.testing import ScriptedProducer
+
+BOUND = 5
+
+
+def test_c5_a_producer_that_raises_goes_on(dispatcher):
+    """C5: an exception becomes an ERROR outcome with its traceback; the thread lives on."""
+    dispatcher.add(ScriptedProducer(OSError("unplugged"), "back", name="dmm"), "t")
+    failed = dispatcher.send_request("t").gather(BOUND).failed[0]
+    assert isinstance(failed.exception, OSError)
+    assert "unplugged" in failed.traceback
+    assert dispatcher.send_request("t").gather(BOUND).values == {"dmm": "back"}
+
+
+def test_c5_a_listener_that_raises_goes_on(caplog):
+    """C5: logged, counted and handed to on_listener_error; the next event is handled."""
+    told = []
+    heard = threading.Event()
+
+    def on_error(name, event, error):
+        told.append((name, event.value, error))
+        heard.set()
+
+    class Fussy(ResultListener):
+        good = 0
+
+        def process_dispatcher_result(self, topic, response):
+            if response == "bad":
+                raise ValueError("no")
+            self.good += 1
+
+    with ATEDispatcher(on_listener_error=on_error) as dispatcher:
+        fussy = dispatcher.add(Fussy(name="fussy"), "t")
+        dispatcher.add(ScriptedProducer("bad", "good"), "t")
+        with caplog.at_level(logging.ERROR, "ate_dispatcher"):
+            dispatcher.send_request("t").wait(BOUND, delivered=True)
+            assert dispatcher.send_request("t").wait(BOUND, delivered=True)
+        assert heard.wait(BOUND)
+        assert fussy.good == 1
+        assert dispatcher.statistics().listeners["fussy"].errors == 1
+    assert [(name, value) for name, value, _ in told] == [("fussy", "bad")]
+    assert "fussy" in caplog.text
+
+
+@pytest.mark.parametrize("crash", [SystemExit, KeyboardInterrupt])
+def test_c5_system_exit_fails_that_agent_alone(dispatcher, crash, gate):
+    """C5: its rows that wait become REJECTED, it leaves the routing, the others go on."""
+    dispatcher.add(
+        ScriptedProducer(lambda topic: gate.park() or (_ for _ in ()).throw(crash()), name="a"), "t"
+    )
+    dispatcher.add(ScriptedProducer("ok", name="b"), "t")
+    first = dispatcher.send_request("t", ttl=60_000)
+
+    gate.wait_parked()
+    second = dispatcher.send_request("t", ttl=60_000)
+    gate.open()
+    assert first.wait(BOUND)
+    assert second.wait(BOUND)
+    third = dispatcher.send_request("t").gather(BOUND)
+    assert third.roster == ("b",)
+    assert "a" not in dispatcher.agents
+    assert second.failed[0].status is OutcomeStatus.REJECTED
+    assert "failed" in second.failed[0].reason
+    assert second.values == third.values == {"b": "ok"}
+
+
+def test_c5_an_agent_that_stops_answers_for_what_still_reaches_it(dispatcher, gate):
+    """C5: work queued behind a stop is REJECTED, never lost; the agent leaves the routing."""
+    producer = dispatcher.add(ScriptedProducer(gate, name="a"), "t")
+    running = dispatcher.send_request("t", ttl=60_000)
+    gate.wait_parked()
+    producer.stop()
+    queued = dispatcher.send_request("t", ttl=60_000)
+    assert dispatcher.send_request("elsewhere").wait(BOUND)  # so `queued` was scattered before
+    gate.open()
+    assert queued.wait(BOUND)
+    assert running.wait(BOUND)
+    assert queued.failed[0].status is OutcomeStatus.REJECTED
+    assert running.status is RequestStatus.COMPLETE
+    producer.join(BOUND)
+    assert dispatcher.send_request("t").gather(BOUND).status is RequestStatus.NO_PRODUCERS
+
+
+def test_c5_on_start_that_raises_fails_the_agent(dispatcher, caplog):
+    """C5: what reaches an agent whose on_start raised is REJECTED, with the reason."""
+
+    class Unplugged(Producer):
+        def on_start(self):
+            raise OSError("no instrument")
+
+        def produce_dispatcher_output(self, topic):
+            return 1
+
+    producer = Unplugged()
+    dispatcher.register_result_producer(producer, "t")
+    request = dispatcher.send_request("t", ttl=60_000)
+    assert dispatcher.send_request("elsewhere").wait(BOUND)  # so `request` is scattered
+    producer.start()
+    assert request.wait(BOUND)
+    assert request.failed[0].status is OutcomeStatus.REJECTED
+    assert "no instrument" in request.failed[0].reason
+
+
+def test_c5_users_code_runs_on_the_callback_thread_never_on_the_dispatchers(dispatcher):
+    """C5: observers, done-callbacks, futures and on_cancel share one thread of their own."""
+    threads = {}
+    done = threading.Event()
+
+    class Watcher(Observer):
+        def on_end(self, request):
+            threads["observer"] = threading.current_thread()
+
+    def finished(request):
+        threads["done"] = threading.current_thread()
+        done.set()
+
+    dispatcher.add_observer(Watcher())
+    dispatcher.add(ScriptedProducer(1), "t")
+    request = dispatcher.send_request("t")
+    future = request.future()
+    future.add_done_callback(lambda _: threads.setdefault("future", threading.current_thread()))
+    request.add_done_callback(finished)
+    assert future.result(BOUND) is request
+    assert done.wait(BOUND)
+    assert dispatcher.flush(BOUND)
+    assert len(set(threads.values())) == 1
+    assert threads["done"] not in (dispatcher, threading.current_thread())
+
+
+def test_c5_a_predicate_that_raises_is_logged_and_disabled(dispatcher, caplog):
+    """C5: `until` runs on the dispatcher's thread; an error there harms nobody."""
+    dispatcher.add(ScriptedProducer(1, name="a"), "t")
+    dispatcher.add(ScriptedProducer(2, name="b"), "t")
+    request = dispatcher.with_options(until=lambda outcome: 1 / 0).send_request("t").gather(BOUND)
+    assert request.status is RequestStatus.COMPLETE
+    assert request.values == {"a": 1, "b": 2}
+    assert caplog.text.count("is disabled") == 1
+
+
+def test_c5_an_error_nobody_looked_at_is_logged(dispatcher):
+    """C5: fire and forget does not lose an exception; a request looked at says nothing."""
+    logged, records = threading.Event(), []
+
+    class Tell(logging.Handler):
+        def emit(self, record):
+            records.append(record)
+            logged.set()
+
+    handler = Tell()
+    logging.getLogger("ate_dispatcher").addHandler(handler)
+    try:
+        dispatcher.add(ScriptedProducer(ValueError("unseen")), "t")
+        assert dispatcher.send_request("t").gather(BOUND).failed
+        assert dispatcher.flush(BOUND)
+        assert not logged.is_set()
+        dispatcher.send_request("t")
+        assert dispatcher.flush(BOUND)
+        assert logged.wait(BOUND)
+    finally:
+        logging.getLogger("ate_dispatcher").removeHandler(handler)
+    assert "unseen" in repr(records[0].exc_info)

@@ -1,0 +1,81 @@
+"""C8: routing is atomic and in order."""
+
+from __future__ import annotations
+
+from ate_dispatcher import (
+    RequestStatus,
+)
+from ate_dispatcher.testing import RecordingListener, ScriptedProducer
+
+BOUND = 5
+
+
+def test_c8_each_callers_order_of_sends_and_registrations_holds(dispatcher, gate):
+    """C8: what is registered after a send is not in its roster, before it is; also before start."""
+    first = ScriptedProducer(1, name="first")
+    second = ScriptedProducer(2, name="second")
+    dispatcher.add(first, "t")
+    before = dispatcher.send_request("t")
+    dispatcher.add(second, "t")
+    both = dispatcher.send_request("t")
+    dispatcher.deregister_result_producer(first, "t")
+    after = dispatcher.send_request("t")
+    assert dispatcher.flush(BOUND)
+    assert [r.roster for r in (before, both, after)] == [
+        ("first",),
+        ("first", "second"),
+        ("second",),
+    ]
+    first.stop()
+
+
+def test_c8_registering_twice_is_once_and_deregistering_nothing_is_no_error(dispatcher):
+    """C8: both are idempotent."""
+    producer, listener = ScriptedProducer(1), RecordingListener()
+    dispatcher.deregister_result_producer(producer, "t")
+    for _ in range(2):
+        dispatcher.add(producer, "t")
+        dispatcher.add(listener, "t")
+    assert dispatcher.send_request("t").wait(BOUND, delivered=True)
+    assert len(producer.calls) == len(listener.results) == 1
+    for _ in range(2):
+        dispatcher.deregister_result_producer(producer, "t")
+        dispatcher.deregister_result_listener(listener, "t")
+    assert dispatcher.send_request("t").gather(BOUND).status is RequestStatus.NO_PRODUCERS
+    assert producer.name not in dispatcher.agents
+    producer.stop()
+    listener.stop()
+
+
+def test_c8_listeners_are_those_registered_when_an_outcome_is_accepted(dispatcher, gate):
+    """C8: a listener registered while the work runs gets its result."""
+    dispatcher.add(ScriptedProducer(lambda topic: gate.park() or 1), "t")
+    request = dispatcher.send_request("t")
+    gate.wait_parked()
+    late = dispatcher.add(RecordingListener(), "t")
+    assert dispatcher.send_request("elsewhere").wait(BOUND)
+    gate.open()
+    assert request.wait(BOUND, delivered=True)
+    assert late.values == [1]
+
+
+def test_c8_deregister_can_wait_for_the_work(dispatcher, gate):
+    """C8: True once queued and running work has ended; False at the time-out; False on a hook."""
+    answers = []
+    producer = dispatcher.add(ScriptedProducer(gate, name="dmm"), "t")
+    listener = dispatcher.add(RecordingListener(), "t")
+    request = dispatcher.send_request("t", ttl=60_000)
+    gate.wait_parked()
+    assert not dispatcher.deregister_result_producer(producer, "t", wait=True, timeout=0.01)
+    gate.open()
+    assert dispatcher.deregister_result_producer(producer, "t", wait=True, timeout=BOUND)
+    assert request.wait(BOUND)
+
+    def on_a_library_thread(topic):
+        answers.append(dispatcher.deregister_result_listener(listener, "t", wait=True))
+
+    dispatcher.add(ScriptedProducer(on_a_library_thread), "u")
+    assert dispatcher.send_request("u").wait(BOUND)
+    assert answers == [False]
+    producer.stop()
+    listener.stop()
