@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from math import inf
 from queue import Empty, SimpleQueue
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Union
@@ -95,6 +96,8 @@ class Agent(threading.Thread):
         self._ate_failure: Optional[BaseException] = None
         self._ate_ready = False
         self._ate_abandoned = ""
+        # When it last gave a value of a stream: one float, replaced whole, read by a supervisor.
+        self._ate_progress = -inf
         # Who else is told of changes of state, on the thread that makes them; set before `start`.
         self._ate_watcher: Optional[Callable[[Agent, AgentState], None]] = None
         self._ate_loop: Optional[LoopThread] = None

@@ -344,7 +344,7 @@ class Producer(Agent):
         try:
             while True:
                 value = self._ate_copy_result(request, step())
-                now = home.clock()
+                now = self._ate_progress = home.clock()
                 home.put(Partial(request, self._ate_address, value, started, now))
                 request.check()
         except StopIteration as end:

@@ -7,6 +7,7 @@ nothing else.
 """
 
 import functools
+import logging
 import os
 import time
 
@@ -42,7 +43,7 @@ class Slot(Producer):
 class Changes(Observer):
     def on_agent(self, name, state):
         if state in (AgentState.FAILED, AgentState.STALLED):
-            print(f"{name} {state.value}")
+            logging.warning("%s %s", name, state.value)
 
 
 def set_chamber(celsius):

@@ -437,11 +437,8 @@ def _at_work(producer: Producer, launched: float) -> Tuple[Optional[float], str]
         return None, ""
     row = request._rows.get(address)
     since: Optional[float] = row.started if isinstance(row, Outcome) else row
-    extra = request._extra
-    if extra is not None and extra.streams is not None:
-        values = extra.streams.get(address)
-        if values:  # the dispatcher's thread appends: the last one is there, or a newer one
-            since = values[-1].ended
+    if since is not None:
+        since = max(since, producer._ate_progress)
     return since, f"at work on {request.topic!r}"
 
 
