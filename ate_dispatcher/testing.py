@@ -83,7 +83,7 @@ class FakeClock:
                 return
         function()
 
-    def wait_sleeping(self, count: int = 1, timeout: float = 10.0) -> None:
+    def wait_sleeping(self, count: int = 1, timeout: float = 30.0) -> None:
         """Wait (in real time) until so many sleeps are going on, so that `advance` reaches them."""
         with self._lock:
             if not self._lock.wait_for(lambda: len(self._timers) >= count, timeout):
@@ -117,7 +117,7 @@ class Gate:
     ...         gate.park()
     """
 
-    def __init__(self, timeout: float = 10.0) -> None:
+    def __init__(self, timeout: float = 30.0) -> None:
         self._timeout = timeout
         self._condition = threading.Condition()
         self._arrived = 0

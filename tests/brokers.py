@@ -37,6 +37,17 @@ def free_port() -> int:
         return port
 
 
+def group_states(group: int) -> List[str]:
+    """Give the state of every thread of a process group, one letter each, as Linux tells them."""
+    states = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _, own = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(own) == group:
+                states.append(state)
+    return states
+
+
 class Broker:
     """One private server. Subclasses say what is run, and what its URL is."""
 
@@ -115,6 +126,21 @@ class Broker:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def freeze(self) -> None:
+        """Stop it where it stands; it no longer runs when this returns."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        limit = time.monotonic() + PATIENCE
+        # A signal is only on its way when `killpg` returns.
+        while any(state not in "TtZX" for state in group_states(self.process.pid)):
+            assert time.monotonic() < limit, f"{self.program} cannot be stopped"
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGCONT)
 
     def restart(self) -> None:
         """Start it again, on the same port and with the same data."""
@@ -297,7 +323,10 @@ sys.stdin.read()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", self.script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", self.script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self.process.stdout is not None
         self.servers = self.process.stdout.readline().decode().strip()
@@ -408,6 +437,6 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
         for end in tuple(self._open):
             end.close()

@@ -46,7 +46,7 @@ def dispatcher():
     dispatcher = ATEDispatcher(name="dispatcher")
     dispatcher.start()
     yield dispatcher
-    dispatcher.stop(drain=False, timeout=5)
+    dispatcher.stop(drain=False, timeout=30)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def timed(clock):
     dispatcher = ATEDispatcher(name="timed", clock=clock)
     dispatcher.start()
     yield dispatcher
-    dispatcher.stop(drain=False, timeout=5)
+    dispatcher.stop(drain=False, timeout=30)
 
 
 @pytest.fixture

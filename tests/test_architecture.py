@@ -387,12 +387,12 @@ request = dispatcher.send_request("t", ttl=60_000)
 assert request.wait(10, delivered=True)
 assert request.values == {"plain": 1, "pool": 2, "stream": [3, 4]}, request.values
 assert [o.producer for o in request.failed] == ["error"]
-assert dispatcher.send_request("late", ttl=5).gather(10).status.name == "EXPIRED"
+assert dispatcher.send_request("late", ttl=5).gather(30).status.name == "EXPIRED"
 cancelled = dispatcher.send_request("late", ttl=60_000)
 cancelled.cancel()
-assert cancelled.gather(10).status.name == "CANCELLED"
+assert cancelled.gather(30).status.name == "CANCELLED"
 assert request.future().result(10) is request
-assert dispatcher.flush(10)
+assert dispatcher.flush(30)
 report = dispatcher.stop()
 assert report.clean, report
 print(len(listener.ends), threading.active_count())

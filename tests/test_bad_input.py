@@ -33,7 +33,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
-BOUND = 5  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 
 
 @pytest.fixture

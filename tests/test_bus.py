@@ -39,7 +39,7 @@ try:
 except ImportError:  # an extra
     given = None
 
-BOUND = 10.0
+BOUND = 60.0
 SECRET = "s3cret-word"
 
 

@@ -11,7 +11,7 @@ import pytest
 from ate_dispatcher import ATEDispatcher, OutcomeStatus, RequestStatus, ResultListener
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
-BOUND = 5  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 FOR_EVER = 1e9  # a TTL in milliseconds that no test reaches
 
 RESULT, OUTCOME, END = (

@@ -10,7 +10,7 @@ import pytest
 from ate_dispatcher import InvalidArgumentError, InvalidTypeError
 from ate_dispatcher._mailbox import OVERFLOWS, STOP, BoundedMailbox, Fence
 
-BOUND = 5  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 
 
 class Box(BoundedMailbox):

@@ -70,7 +70,6 @@ def run(block: Block, namespace: Dict[str, Any]) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("chapter", list(CHAPTERS))
 def test_the_code_runs_and_prints_what_it_shows(chapter, tmp_path, monkeypatch):
     """Whoever copies a chapter's blocks gets what the README shows, and no thread is left."""

@@ -24,7 +24,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import Gate, RecordingListener, ScriptedProducer
 
-BOUND = 5  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 FOR_EVER = 1e9  # a TTL in milliseconds that no test reaches
 
 OK, ERROR, TIMEOUT = OutcomeStatus.OK, OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT

@@ -12,7 +12,7 @@ from ate_dispatcher.aio import DistributionApplication, Socket
 from ate_dispatcher.aio._threads import in_thread
 from ate_dispatcher.application import Message, SocketProviderFactory
 
-BOUND = 20.0
+BOUND = 60.0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ate_dispatcher.aio._threads import in_thread
 from ate_dispatcher.channels import StatusType
 from ate_dispatcher.testing import Gate
 
-BOUND = 10.0
+BOUND = 60.0
 
 
 def run(main):

@@ -11,7 +11,7 @@ from ate_dispatcher.aio._loop_calls import OnLoop, in_callback
 from ate_dispatcher.aio._threads import in_thread
 from ate_dispatcher.testing import Gate
 
-BOUND = 10.0
+BOUND = 60.0
 
 
 async def parked(gate):

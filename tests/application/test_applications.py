@@ -37,7 +37,7 @@ from ate_dispatcher.application import (
 from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import Gate
 
-BOUND = 20.0
+BOUND = 60.0
 """Seconds that anything may take before a test gives up on it."""
 
 

@@ -29,7 +29,7 @@ from ate_dispatcher.bridge import AgentHost, Bridge
 from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import ScriptedProducer
 
-BOUND = 10
+BOUND = 60
 QUICK = 0.02  # a heartbeat in seconds: what waits for one waits little
 
 OK, ERROR = OutcomeStatus.OK, OutcomeStatus.ERROR

@@ -19,7 +19,7 @@ from ate_dispatcher.bridge import AgentHost, Bridge
 from ate_dispatcher.cli import main
 from ate_dispatcher.testing import ScriptedProducer
 
-BOUND = 20
+BOUND = 60
 HOME = str(pathlib.Path(ate_dispatcher.__file__).parent.parent)
 
 AGENT = """

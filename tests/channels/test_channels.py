@@ -22,7 +22,7 @@ from ate_dispatcher.bus import Distributer, _distributer
 from ate_dispatcher.channels import Channels, StatusType
 from ate_dispatcher.testing import FakeClock, Gate
 
-BOUND = 20.0
+BOUND = 60.0
 
 
 @pytest.fixture

@@ -159,5 +159,5 @@ def test_the_whole_package_usage_chapter():
         assert listener.daemon
         listener.stop()
     for thread in (producer1, producer2, listener1, listener2):
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -83,11 +82,11 @@ def raw(broker):
 @contextlib.contextmanager
 def frozen(broker):
     """The server is there and says nothing."""
-    os.killpg(broker.process.pid, signal.SIGSTOP)
+    broker.freeze()
     try:
         yield
     finally:
-        os.killpg(broker.process.pid, signal.SIGCONT)
+        broker.thaw()
 
 
 @contextlib.contextmanager
@@ -212,7 +211,7 @@ def test_each_exchange_is_a_bus_of_its_own(broker, distributer, root, basket, ra
 def test_an_exchange_of_another_kind(broker, root, raw):
     """Bad input: refused with what the broker says, at once."""
     raw.exchange_declare(root, "fanout")
-    with within(5.0), pytest.raises(BusConnectionError, match="inequivalent arg 'type'"):
+    with within(9.0), pytest.raises(BusConnectionError, match="inequivalent arg 'type'"):
         Distributer(f"{broker.url}?exchange={root}").connect()
     raw.exchange_delete(root)
 
@@ -222,7 +221,7 @@ def test_a_host_that_says_nothing(broker, scheme):
     """Bad input: connecting ends with the timeout, where something else listens."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with within(1.5), pytest.raises(BusConnectionError, match=r"127\.0\.0\.1"):
+        with within(9.0), pytest.raises(BusConnectionError, match=r"127\.0\.0\.1"):
             Distributer(f"{scheme}://127.0.0.1:{port}?timeout=0.5").connect()
 
 
@@ -300,7 +299,7 @@ def test_members_that_disagree(broker, distributer, root, basket):
     """Groups: a queue that was made otherwise is refused at once, and nothing else is broken."""
     bus = distributer(f"{broker.url}?queue_expires=60")
     distributer().subscribe(basket, f"{root}.a", subscriber_group=root)
-    with within(5.0), pytest.raises(BusConnectionError, match="x-expires"):
+    with within(9.0), pytest.raises(BusConnectionError, match="x-expires"):
         bus.subscribe(print, f"{root}.a", subscriber_group=root)
     bus.subscribe(basket, f"{root}.b")
     bus.publish(1, f"{root}.b")
@@ -388,12 +387,12 @@ def test_tls(broker, basket):
                 bus.subscribe(basket, "a", subscriber_group="g")
                 bus.publish("x" * 1_000_000, "a")
                 assert [len(data) for data in basket.take(2)] == [1_000_000] * 2
-        with within(5.0), pytest.raises(BusConnectionError, match="certificate verify failed"):
+        with within(9.0), pytest.raises(BusConnectionError, match="certificate verify failed"):
             Distributer(f"amqps://{where}?timeout=3").connect()
-        with within(5.0), pytest.raises(BusConnectionError, match=r"127\.0\.0\.1"):
+        with within(9.0), pytest.raises(BusConnectionError, match=r"127\.0\.0\.1"):
             Distributer(f"amqp://{where}?timeout=3").connect()
         plain = f"guest:guest@127.0.0.1:{secure.port}"
-        with within(5.0), pytest.raises(BusConnectionError, match=r"127\.0\.0\.1"):
+        with within(9.0), pytest.raises(BusConnectionError, match=r"127\.0\.0\.1"):
             Distributer(f"amqps://{plain}?timeout=3&tls_verify=no").connect()
 
 
@@ -446,22 +445,22 @@ def test_an_exchange_that_is_deleted(broker, distributer, root, raw, basket):
 def test_publishing_while_blocked(broker, distributer, control, root, basket):
     """Alarms: publishers wait, are told why it took too long, and go on when it is over."""
     distributer().subscribe(basket, f"{root}.a")
-    bus, patient = distributer(f"{broker.url}?timeout=0.5"), distributer()
+    bus, patient = distributer(f"{broker.url}?timeout=1"), distributer(f"{broker.url}?timeout=50")
     with alarmed(control):
         # The broker says so to who publishes; whether that message counts is not known.
         for own in (bus, patient):
             Attempt(own.publish, "first", f"{root}.a")
             until(lambda own=own: "blocked" in own._driver()._publisher.why)
         for number in range(2):
-            with within(2.0), pytest.raises(BusTimeoutError, match=r"blocked by .*0\.5 s"):
+            with within(9.0), pytest.raises(BusTimeoutError, match=r"blocked by .*\b1 s"):
                 bus.publish(number, f"{root}.a")
         waiting = Attempt(patient.publish, "waited", f"{root}.a")
         closing = distributer()
         closing_too = [Attempt(closing.publish, "?", f"{root}.a") for _ in range(2)]
         until(lambda: closing._driver()._publisher.why)
-        with within(4.0):
+        with within(9.0):
             closing.close()
-        assert all(isinstance(own.ended(5.0), BusConnectionError) for own in closing_too)
+        assert all(isinstance(own.ended(), BusConnectionError) for own in closing_too)
         assert waiting.is_alive()
     assert waiting.ended() is None
     bus.publish("last", f"{root}.a")
@@ -480,10 +479,10 @@ def test_what_was_given_up_is_not_sent_later(broker, distributer, root, basket):
     distributer().subscribe(basket, f"{root}.a")
     with Proxy(broker.port) as proxy:
         url = broker.url.replace(f":{broker.port}", f":{proxy.port}")
-        bus = distributer(f"{url}?timeout=0.3")
+        bus = distributer(f"{url}?timeout=1")
         proxy.cut()
         until(lambda: bus._driver()._publisher.why)
-        with within(2.0), pytest.raises(BusTimeoutError, match="not connected"):
+        with within(9.0), pytest.raises(BusTimeoutError, match="not connected"):
             bus.publish(1, f"{root}.a")
         bus._driver().timeout = BOUND
         waiting = Attempt(bus.publish, 2, f"{root}.a")
@@ -494,21 +493,21 @@ def test_what_was_given_up_is_not_sent_later(broker, distributer, root, basket):
 
 def test_a_broker_that_hangs(broker, root):
     """Outages: publishing, subscribing and leaving end with their timeouts, closing soon."""
-    bus = Distributer(f"{broker.url}?timeout=0.5").connect()
+    bus = Distributer(f"{broker.url}?timeout=1").connect()
     own = bus.subscribe(print, f"{root}.a")
     bus.subscribe(print, f"{root}.a", subscriber_group=root)
     with frozen(broker):
         for size in (1, 30_000_000):
-            with within(3.0), pytest.raises(BusTimeoutError, match="may yet arrive"):
+            with within(9.0), pytest.raises(BusTimeoutError, match="may yet arrive"):
                 bus.publish("x" * size, f"{root}.a")
-        with within(2.0), pytest.raises(BusTimeoutError, match="subscribing"):
+        with within(9.0), pytest.raises(BusTimeoutError, match="subscribing"):
             bus.subscribe(print, f"{root}.a")
-        with within(3.0):
+        with within(9.0):
             assert own.cancel()
-        with within(5.0):
+        with within(9.0):
             bus.close()
         driver = bus._class(bus._url)
-        with within(3.0), pytest.raises(BusTimeoutError):
+        with within(9.0), pytest.raises(BusTimeoutError):
             driver.connect()
 
 
@@ -522,9 +521,9 @@ def test_closing_while_the_broker_is_away(broker, distributer):
         until(lambda: bus._driver()._publisher.why)
         waiting = [Attempt(bus.publish, 1, "a"), Attempt(bus.subscribe, print, "a")]
         until(lambda: bus._driver()._outbox)
-        with within(2.0):
+        with within(9.0):
             bus.close()
-        assert all(isinstance(own.ended(2.0), BusConnectionError) for own in waiting)
+        assert all(isinstance(own.ended(), BusConnectionError) for own in waiting)
 
 
 def test_connections_that_the_broker_ends(bus, control, root, baskets):
@@ -554,7 +553,7 @@ def test_closing_wakes_who_waits_for_the_broker(broker, root):
         until(lambda: len(driver._publisher._unconfirmed) == 3)
         subscriber = Attempt(bus.subscribe, print, f"{root}.a")
         until(lambda: driver._waiters)
-        with within(1.0):
+        with within(9.0):
             closing = Attempt(driver.close)
             for own in (*publishers, subscriber):
                 error = own.ended()

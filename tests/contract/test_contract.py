@@ -15,7 +15,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import Gate
 
-BOUND = 20.0
+BOUND = 60.0
 
 FENCE = "the fence"
 

@@ -24,7 +24,7 @@ from ate_dispatcher.bus import Distributer
 from ate_dispatcher.bus.drivers import file as driver_module
 from ate_dispatcher.testing import Gate
 
-BOUND = 20.0
+BOUND = 60.0
 PACKAGE = pathlib.Path(ate_dispatcher.__file__).parent.parent
 
 
@@ -447,10 +447,10 @@ def test_a_writer_that_stands_still(make, folder, basket):
             begun = time.monotonic()
             with pytest.raises(BusTimeoutError, match="another process keeps it locked"):
                 call()
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 15
         begun = time.monotonic()
         other.close()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 15
     bus.publish(2, "a")
     assert basket.take(1) == [2]
 

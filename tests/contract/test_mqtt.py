@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -26,7 +25,7 @@ from ate_dispatcher.testing import no_thread_leaks
 
 mqtt = pytest.importorskip("ate_dispatcher.bus.drivers.mqtt")
 
-BOUND = 20.0
+BOUND = 60.0
 SECRET = "s3cret-w@rd"
 QUOTED = "s3cret-w%40rd"
 
@@ -112,7 +111,7 @@ def raw_client(port):
         client.loop_stop()
 
 
-def refused(url, kind=BusConnectionError, within=5.0):
+def refused(url, kind=BusConnectionError, within=15.0):
     """Check that a URL's broker cannot be reached, soon and without the secret; give the error."""
     began = time.monotonic()
     with pytest.raises(kind) as caught, Distributer(url):
@@ -275,7 +274,7 @@ def test_a_port_that_is_silent():
     needed(Mosquitto)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        error = refused(f"mqtt://someone:{QUOTED}@127.0.0.1:{port}?timeout=0.5", within=4.0)
+        error = refused(f"mqtt://someone:{QUOTED}@127.0.0.1:{port}?timeout=1", within=9.0)
     assert "does not answer" in str(error)
 
 
@@ -330,16 +329,16 @@ def test_what_raised_does_not_come_later(start, distributer, basket):
     listening = distributer(broker.url)
     listening.subscribe(basket, "a")
     with Proxy(broker.port) as proxy:
-        bus = distributer(f"mqtt://127.0.0.1:{proxy.port}?timeout=0.5")
+        bus = distributer(f"mqtt://127.0.0.1:{proxy.port}?timeout=1")
         bus.publish(0, "a")
-        broker.process.send_signal(signal.SIGSTOP)
+        broker.freeze()
         try:
             proxy.cut()
             for number in range(1, 4):
                 with pytest.raises(BusConnectionError):
                     bus.publish(number, "a")
         finally:
-            broker.process.send_signal(signal.SIGCONT)
+            broker.thaw()
         proxy.restore()
         bus._driver().timeout = BOUND
         bus.publish(4, "a")
@@ -350,17 +349,17 @@ def test_what_raised_does_not_come_later(start, distributer, basket):
 def test_a_broker_that_hangs(start, size):
     """Outages: publishing ends with its timeout, and closing soon after, even in mid-message."""
     broker = start()
-    with Distributer(f"{broker.url}?timeout=0.5") as bus:
+    with Distributer(f"{broker.url}?timeout=1") as bus:
         bus.subscribe(print, "a")
-        broker.process.send_signal(signal.SIGSTOP)
+        broker.freeze()
         try:
             began = time.monotonic()
             with pytest.raises(BusTimeoutError):
                 bus.publish("x" * size, "a")
             bus.close()
-            assert time.monotonic() - began < 6.0
+            assert time.monotonic() - began < 9.0
         finally:
-            broker.process.send_signal(signal.SIGCONT)
+            broker.thaw()
 
 
 def test_closing_while_the_broker_is_away(start):
@@ -372,7 +371,7 @@ def test_closing_while_the_broker_is_away(start):
     broker.kill()
     began = time.monotonic()
     bus.close()
-    assert time.monotonic() - began < 6.0
+    assert time.monotonic() - began < 9.0
 
 
 # ---- what is MQTT's own --------------------------------------------------------------------------
@@ -464,16 +463,16 @@ def test_closing_wakes_who_waits_for_the_broker(start):
 
     thread = threading.Thread(target=publish)
     client = bus._driver()._publisher.client
-    broker.process.send_signal(signal.SIGSTOP)
+    broker.freeze()
     try:
         thread.start()
         limit = time.monotonic() + BOUND
         while not client._out_messages and time.monotonic() < limit:
             thread.join(0.001)
         bus.close()
-        assert failed.wait(5.0)
+        assert failed.wait(30)
     finally:
-        broker.process.send_signal(signal.SIGCONT)
+        broker.thaw()
     thread.join(BOUND)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -23,7 +22,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.bus import Distributer
 
-BOUND = 20.0
+BOUND = 60.0
 SECRET = "s3cret-word"
 
 
@@ -72,7 +71,7 @@ def over_tls(certificate, *more):
     return f"tls {{ {', '.join((*files, *more))} }}"
 
 
-def refused(url, within=6.0):
+def refused(url, within=15.0):
     """Connect in vain; give what is told, which never holds the secret."""
     begin = time.monotonic()
     with pytest.raises(BusConnectionError) as caught:
@@ -409,17 +408,17 @@ def test_the_answer_comes_after_the_message():
 def test_a_server_that_freezes(server, basket):
     """Outages: who publishes is told in time, the connection is replaced, and all works again."""
     running = server()
-    with Distributer(f"{running.url}?timeout=0.5&ping_interval=0.1") as bus:
+    with Distributer(f"{running.url}?timeout=1&ping_interval=0.1") as bus:
         bus.subscribe(basket, "a")
-        running.process.send_signal(signal.SIGSTOP)
+        running.freeze()
         try:
             for attempt in (lambda: bus.publish(1, "a"), lambda: bus.subscribe(print, "b")) * 2:
                 begin = time.monotonic()
                 with pytest.raises(BusConnectionError):
                     attempt()
-                assert time.monotonic() - begin < 2.0
+                assert time.monotonic() - begin < 8.0
         finally:
-            running.process.send_signal(signal.SIGCONT)
+            running.thaw()
         insist(bus, "again", "a")
         while basket.take(1) != ["again"]:
             pass
@@ -434,7 +433,7 @@ def test_closing_while_the_server_is_away(server, certificate, basket, frozen, s
     bus.connect()
     bus.subscribe(basket, "a")
     if frozen:
-        running.process.send_signal(signal.SIGSTOP)
+        running.freeze()
     else:
         running.kill()
     told = []
@@ -453,7 +452,7 @@ def test_closing_while_the_server_is_away(server, certificate, basket, frozen, s
         assert time.monotonic() < limit
     begin = time.monotonic()
     bus.close()
-    assert time.monotonic() - begin < 5.0
+    assert time.monotonic() - begin < 9.0
     thread.join(BOUND)
     assert not driver._thread.is_alive()
     assert len(told) == 1
@@ -464,7 +463,7 @@ def test_closing_while_the_server_is_away(server, certificate, basket, frozen, s
 def test_what_waits_for_the_connection(server, basket):
     """Outages: who waits for the server is served once it is back; who gave up is not."""
     running = server()
-    with Distributer(f"{running.url}?timeout=0.3") as hasty, Distributer(running.url) as bus:
+    with Distributer(f"{running.url}?timeout=1") as hasty, Distributer(running.url) as bus:
         bus.subscribe(basket, "a")
         running.kill()
         while hasty._driver()._client is not None:  # until it has noticed

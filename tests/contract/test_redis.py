@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 
@@ -276,7 +275,7 @@ def test_leaving_while_messages_flow(broker, distributer, stream, basket):
             basket.take(3)
             begun = time.monotonic()
             assert all(member.cancel(BOUND) for member in members)
-            assert time.monotonic() - begun < 1.5
+            assert time.monotonic() - begun < 4
     finally:
         enough.set()
         thread.join(BOUND)
@@ -313,33 +312,33 @@ def test_a_key_that_is_no_stream(broker, distributer, raw, stream):
 
 def test_a_server_that_hangs(private, basket):
     """Outages: publishing is given up within the timeout, and closing does not wait for ever."""
-    with Distributer(f"{private.url}?timeout=0.5") as bus:
+    with Distributer(f"{private.url}?timeout=1") as bus:
         bus.subscribe(basket, "a")
         bus.publish(1, "a")
         assert basket.take(1) == [1]
-        private.process.send_signal(signal.SIGSTOP)
+        private.freeze()
         try:
             begun = time.monotonic()
             with pytest.raises(BusTimeoutError):
                 bus.publish(2, "a")
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 8
             begun = time.monotonic()
             bus.close()
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 9
         finally:
-            private.process.send_signal(signal.SIGCONT)
+            private.thaw()
 
 
 def test_a_server_that_falls_silent(private, baskets, monkeypatch):
     """Outages: a subscriber that hears nothing asks, and comes back by itself."""
     monkeypatch.setattr("ate_dispatcher.bus.drivers.redis.KEEPALIVE", 0.1)
     alone, member = baskets(), baskets()
-    with Distributer(f"{private.url}?timeout=0.3") as bus:
+    with Distributer(f"{private.url}?timeout=1") as bus:
         bus.subscribe(alone, "a")
         bus.subscribe(member, "a", subscriber_group="g")
-        private.process.send_signal(signal.SIGSTOP)
-        threading.Event().wait(0.8)  # so long is it silent
-        private.process.send_signal(signal.SIGCONT)
+        private.freeze()
+        threading.Event().wait(2.0)  # so long is it silent
+        private.thaw()
 
         def heard():
             bus.publish(1, "a")

@@ -14,7 +14,7 @@ from brokers import BROKERS, Mosquitto, Nats, Redis, needed
 from ate_dispatcher import BusConnectionError, BusURLError
 from ate_dispatcher.bus import Distributer, drivers_at_hand
 
-BOUND = 20
+BOUND = 60
 SECRET = "s3cret w:rd/%"
 QUOTED = "s3cret%20w%3Ard%2F%25"
 WRONG = "wr0ng-w:rd"

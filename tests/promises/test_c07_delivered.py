@@ -12,7 +12,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
-BOUND = 5
+BOUND = 60
 
 
 class Slow(ResultListener):

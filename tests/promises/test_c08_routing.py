@@ -7,7 +7,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
-BOUND = 5
+BOUND = 60
 
 
 def test_c8_each_callers_order_of_sends_and_registrations_holds(dispatcher, gate):

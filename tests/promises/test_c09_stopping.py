@@ -14,7 +14,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import Gate, RecordingListener, ScriptedProducer
 
-BOUND = 5
+BOUND = 60
 
 
 class Slow(ResultListener):

@@ -26,7 +26,7 @@ from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
 __all__ = ["SCENARIOS", "Broken"]
 
-BOUND = 20
+BOUND = 60
 
 
 class Broken(AssertionError):

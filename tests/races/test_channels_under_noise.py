@@ -16,7 +16,7 @@ from ate_dispatcher._backoff import Backoff
 from ate_dispatcher.bus import Distributer, _distributer
 from ate_dispatcher.channels import Channels, StatusType
 
-BOUND = 30.0
+BOUND = 60.0
 NAMES = [f"c{number}" for number in range(4)]
 
 

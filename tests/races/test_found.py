@@ -10,7 +10,7 @@ import pytest
 from ate_dispatcher import ATEDispatcher, OutcomeStatus, Request, RequestStatus
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
-BOUND = 10
+BOUND = 60
 
 
 class Unwordable(Exception):

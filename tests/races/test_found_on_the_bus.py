@@ -10,7 +10,7 @@ import pytest
 from ate_dispatcher import StateError
 from ate_dispatcher.bus import Distributer, _subscription
 
-BOUND = 10
+BOUND = 60
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def run(recorder, requests=3):
             tagged = dispatcher.with_options(tags={"lot": number})
             assert tagged.send_request("v", number, slope=1.5, ttl=60_000).wait(10, delivered=True)
         dispatcher.send_request("stream", ttl=60_000)
-        dispatcher.send_request("late", ttl=5).wait(10)
+        dispatcher.send_request("late", ttl=5).wait(30)
         dispatcher.send_request("nobody", ttl=60_000)
-        assert dispatcher.flush(10)
+        assert dispatcher.flush(30)
     return heard

@@ -91,8 +91,8 @@ def test_requests_at_the_same_instant_are_kept_apart(kind, path, timed, clock):
     timed.add(kind(path, clock=clock), "v")
     timed.add(ScriptedProducer(1, 2, 3, name="a"), "v")
     requests = [timed.send_request("v", ttl=60_000) for _ in range(3)]
-    assert all(request.wait(10) for request in requests)
-    assert timed.flush(10)
+    assert all(request.wait(30) for request in requests)
+    assert timed.flush(30)
     ends = [e for e in read(path) if isinstance(e, RecordedRequest)]
     assert [end.values["a"] for end in ends] == [1, 2, 3]
 
@@ -322,7 +322,7 @@ def test_two_recorders_of_one_file(recorder, tmp_path, dispatcher):
     with pytest.raises(RecordingError, match="another recorder"):
         recorder(path)
     assert dispatcher.remove(first, wait=True, timeout=10) in (True, None)
-    first.join(10)
+    first.join(30)
     recorder(path)
 
 
@@ -491,9 +491,9 @@ def test_what_a_bounded_mailbox_let_go_is_in_the_recording(tmp_path, dispatcher,
     dispatcher.send_request("v")
     gate.wait_parked()
     for _ in range(5):
-        assert dispatcher.send_request("v").wait(10)
+        assert dispatcher.send_request("v").wait(30)
     gate.open()
-    assert dispatcher.flush(10)
+    assert dispatcher.flush(30)
     events = list(read(own.path))
     assert [e.lost for e in events if isinstance(e, Gap)] == [4]
     assert "mailbox was full" in next(e for e in events if isinstance(e, Gap)).reason

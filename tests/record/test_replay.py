@@ -105,7 +105,7 @@ def test_it_returns_when_all_is_done(tmp_path, dispatcher, gate):
     assert playing.is_alive()
     said.append("opened")
     gate.open()
-    playing.join(10)
+    playing.join(30)
     assert said[-1] == "replayed"
     assert said.index("opened") < said.index("nobody") < said.index("replayed")
 

@@ -30,7 +30,7 @@ from ate_dispatcher.sse import (
     parse_events,
 )
 
-BOUND = 10.0
+BOUND = 60.0
 CLOSED = Message(MESSAGE_TYPE_CLOSED)
 
 
@@ -184,8 +184,8 @@ def test_an_idle_stream_sleeps(channel):
     reader = Reader(channel.message_stream(listener))
     assert waits.began.acquire(timeout=BOUND)
     used = time.process_time()
-    threading.Event().wait(0.3)  # only for what is measured: nothing here depends on it
-    assert time.process_time() - used < 0.1
+    threading.Event().wait(1.0)  # only for what is measured: nothing here depends on it
+    assert time.process_time() - used < 0.5
     assert waits.count == 1
     channel.broadcast(Message("m", 1))
     assert reader.take()["data"] == 1

@@ -76,9 +76,9 @@ def test_two_threads_talk(channel, alice, bob):
     for thread in threads:
         thread.start()
     alice.dispatch_to(bob.id, Message("next", 0))
-    threads[0].join(10)
+    threads[0].join(30)
     bob.stop()
-    threads[1].join(10)
+    threads[1].join(30)
     assert not any(thread.is_alive() for thread in threads)
     assert numbers == list(range(51))
 

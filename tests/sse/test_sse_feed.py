@@ -25,7 +25,7 @@ def test_three_lines(dispatcher):
     began = time.time()
     for _ in range(2):
         assert dispatcher.send_request("v", 3).wait(10, delivered=True)
-    assert dispatcher.flush(10)
+    assert dispatcher.flush(30)
     channel.close()
     events = events_of(stream)
     assert [kind for kind, _ in events] == ["outcome", "outcome", "end"] * 2
@@ -45,7 +45,7 @@ def test_any_value_goes(dispatcher, caplog):
     dispatcher.add(ChannelFeed(channel), "v")
     stream = channel.watch_events()
     assert dispatcher.send_request("v").wait(10, delivered=True)
-    assert dispatcher.flush(10)
+    assert dispatcher.flush(30)
     channel.close()
     (_, row), _ = events_of(stream)
     assert row["inexact"] is True
@@ -61,7 +61,7 @@ def test_a_closed_channel_is_no_error(dispatcher, caplog):
     assert feed.channel is channel
     channel.close()
     assert dispatcher.send_request("v").wait(10, delivered=True)
-    assert dispatcher.flush(10)
+    assert dispatcher.flush(30)
     assert caplog.text == ""
 
 

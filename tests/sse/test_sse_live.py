@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ate_dispatcher.sse import ConnectionsFactory, EventParser, Message, SSEChannel
 
-BOUND = 20.0
+BOUND = 60.0
 
 
 @contextmanager

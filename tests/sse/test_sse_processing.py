@@ -13,7 +13,7 @@ from sse_work import Powers
 from ate_dispatcher import InvalidArgumentError, InvalidTypeError, UnknownIdError
 from ate_dispatcher.sse import MESSAGE_TYPE_CLOSED, DataProcessingChannel, Message
 
-BOUND = 10.0
+BOUND = 60.0
 CLOSED = Message(MESSAGE_TYPE_CLOSED)
 SPAWNED = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
 

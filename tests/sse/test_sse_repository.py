@@ -183,7 +183,7 @@ def test_senders_and_a_reader_at_once():
     for sender in senders:
         sender.join()
     channel.broadcast(Message(MESSAGE_TYPE_CLOSED))
-    reader.join(10)
+    reader.join(30)
     assert len(got) == 600
     assert storage.items("message/") == []
 

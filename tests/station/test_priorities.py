@@ -15,7 +15,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.testing import Gate, ScriptedProducer
 
-BOUND = 10
+BOUND = 60
 MINUTE = 60_000
 
 

@@ -16,7 +16,7 @@ import textwrap
 
 import pytest
 
-BOUND = 20
+BOUND = 60
 MADE_SAFE = ["safe three", "safe two", "safe one"]
 
 needs_signals = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def say(words):
 
 class Supply(Producer):
     def produce_dispatcher_output(self, topic):
-        ready.wait(10)
+        ready.wait(30)
         current_request().sleep(60)
 
     def safe_state(self):
@@ -50,7 +50,7 @@ def begin(dispatcher, kind=Supply):
         dispatcher.add(kind(name=name), "t")
     request = dispatcher.send_request("t", ttl=MINUTE)
     dispatcher.send_request("t", ttl=MINUTE)
-    ready.wait(10)
+    ready.wait(30)
     return request
 
 def wait(request):
@@ -225,7 +225,7 @@ def test_a_supply_that_hangs_does_not_keep_the_process():
         """
         class Hung(Supply):
             def produce_dispatcher_output(self, topic):
-                ready.wait(10)
+                ready.wait(30)
                 if self.name == "two":
                     threading.Event().wait()
                 current_request().sleep(60)

@@ -23,7 +23,7 @@ from ate_dispatcher import (
 from ate_dispatcher._resources import RESOURCES
 from ate_dispatcher.testing import Gate, RecordingListener, ScriptedProducer
 
-BOUND = 10
+BOUND = 60
 MINUTE = 60_000
 
 

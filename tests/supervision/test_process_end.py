@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from test_process_producer import alive, needs_pipes
 
-BOUND = 30  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 
 PRELUDE = """
 import os, signal, sys, threading, time

@@ -19,7 +19,7 @@ from ate_dispatcher import (
 from ate_dispatcher.supervision import SiteBarrier
 from ate_dispatcher.testing import Gate
 
-BOUND = 10  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 LONG = 60_000_000  # a TTL in milliseconds that no test reaches
 
 

@@ -26,7 +26,7 @@ from ate_dispatcher._backoff import Backoff
 from ate_dispatcher.supervision import Restart, Supervisor
 from ate_dispatcher.testing import FakeClock, Gate, ScriptedProducer
 
-BOUND = 10  # seconds that anything may take before a test gives up on it
+BOUND = 60  # seconds that anything may take before a test gives up on it
 LONG = 60_000_000  # a TTL in milliseconds that no test reaches
 STARTING, READY, STALLED = AgentState.STARTING, AgentState.READY, AgentState.STALLED
 FAILED, STOPPED = AgentState.FAILED, AgentState.STOPPED
