@@ -6,6 +6,8 @@ races, the demo, and the scenarios of 0.1.0, which sleep as its document does.
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ate_dispatcher import ATEDispatcher
@@ -25,6 +27,7 @@ SYSTEM = (
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "system: takes long: real brokers, hunts, sleeps")
+    config.addinivalue_line("markers", "slow: takes seconds by its nature; run with ATE_SLOW=1")
 
 
 def pytest_collection_modifyitems(items):
@@ -32,6 +35,8 @@ def pytest_collection_modifyitems(items):
         in_memory = "[memory" in item.name
         if not in_memory and any(name in item.path.parts for name in SYSTEM):
             item.add_marker(pytest.mark.system)
+        if item.get_closest_marker("slow") and os.environ.get("ATE_SLOW") != "1":
+            item.add_marker(pytest.mark.skip(reason="takes its time: set ATE_SLOW=1"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
+import brokers
 import pytest
+
+from ate_dispatcher import ATEDispatcher
+from ate_dispatcher.testing import Gate, ScriptedProducer
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PRODUCERS, LISTENERS, REQUESTS = 2, 2, 25
@@ -181,3 +186,53 @@ def test_recording_is_measured_for_every_format_and_durability(tmp_path, capsys)
     assert [kind[-1] for kind in kinds] == ["never", "request", "event"] * 3
     assert [" ".join(kind[:-1]) for kind in kinds[::3]] == ["JSON Lines", "CSV", "SQLite"]
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- the soak ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def soak():
+    """The module, as far as it can be had: it needs the client of a bus."""
+    brokers.needed(brokers.Mosquitto)
+    return load("soak")
+
+
+@pytest.mark.slow
+def test_the_soak_finds_nothing():
+    """Some seconds of it: everything it watches is at work."""
+    brokers.needed(brokers.Mosquitto)
+    command = [sys.executable, str(FOLDER / "soak.py"), "--minutes", "0.2", "--seed", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stdout
+    assert "violations: 0" in done.stdout
+    assert "lost 0" in done.stdout
+
+
+def test_the_soak_sees_what_is_wrong(soak, dispatcher):
+    """A value that is not the number sent, and a number that was confirmed and never came."""
+    books = soak.Books()
+    dispatcher.add(ScriptedProducer(2, name="dmm"), "t")
+    books.enter(dispatcher.send_request("t", "ok", 2).gather(30))
+    assert not books.wrong
+    books.enter(dispatcher.send_request("t", "ok", 3).gather(30))
+    assert "dmm gave 2 for 3" in books.wrong[0]
+    numbers = soak.Numbers()
+    numbers.confirmed(1)
+    numbers.arrived(0)
+    assert numbers.tally() == {"confirmed": 1, "lost": 1, "unconfirmed": 1}
+
+
+def test_the_soak_sees_what_is_left(soak, tmp_path):
+    """A thread, a descriptor, a file and a request that outlive the station."""
+    before = soak.Baseline(tmp_path)
+    with Gate() as gate, open(tmp_path / "left", "w"), ATEDispatcher() as dispatcher:
+        thread = threading.Thread(target=gate.park)
+        thread.start()
+        request = dispatcher.send_request("nobody").gather(30)
+        told = " ".join(soak.Baseline(tmp_path).differences(before))
+        for name in ("threads", "descriptors", "files", "requests"):
+            assert f"{name}: " in told
+        gate.open()
+        thread.join(30)
+    assert request.roster == ()
