@@ -28,7 +28,7 @@ def pytest(folder: pathlib.Path, *tests: str) -> subprocess.CompletedProcess[str
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     environment = dict(os.environ, PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1")
     return subprocess.run(
-        [*command, "-o", "timeout=8", *tests],
+        [*command, "-o", "timeout=15", *tests],
         cwd=folder,
         env=environment,
         capture_output=True,
