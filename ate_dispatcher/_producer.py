@@ -61,6 +61,8 @@ class Producer(Agent):
         self._ate_halted = False
         self._ate_made_safe = False
         self._ate_safe_error: Optional[BaseException] = None
+        self._ate_restarts = 0
+        """How many lives it had before, under a supervisor, who sets it before `start`."""
 
     def safe_state(self) -> Any:
         """Bring the instrument into a state in which it may be left alone: output off, arm parked.
@@ -232,6 +234,8 @@ class Producer(Agent):
                     fatal = None if isinstance(error, Exception) else error
             finally:
                 RESOURCES.release(hold)
+            if hold.waited is not None:
+                outcome._waited = hold.waited
             request._home.put(outcome)
             address.running = request = hold = outcome = None  # type: ignore[assignment]
             if fatal is not None:
