@@ -101,10 +101,17 @@ def _add_recordings(commands: Any) -> None:
     show.add_argument("--site", metavar="SITE", help="a number or a word", **many)
     show.add_argument("--outcome", metavar="STATUS", help="OK, ERROR, TIMEOUT, EXPIRED, …", **many)
     show.set_defaults(run=_show)
-    replay = commands.add_parser("replay", help="print what was recorded, as it came")
+    replay = commands.add_parser("replay", help="print what was recorded, or give it to a listener")
     replay.add_argument("file", metavar="FILE", type=Path, help="what a recorder wrote, any format")
     replay.add_argument(
         "--speed", type=float, metavar="FACTOR", help="1 as it was, 2 twice as fast (at once)"
+    )
+    replay.add_argument(
+        "--to",
+        metavar="MODULE:CLASS",
+        action="append",
+        default=[],
+        help="a ResultListener that gets the events instead; may be given several times",
     )
     replay.set_defaults(run=_replay)
 
@@ -181,4 +188,4 @@ def _show(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from .record._commands import replay_to_terminal
 
-    return replay_to_terminal(arguments.file, arguments.speed)
+    return replay_to_terminal(arguments.file, arguments.speed, arguments.to)
