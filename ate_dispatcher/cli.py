@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("results.csv"), help="CSV file (results.csv)"
     )
     demo.add_argument("--bus", metavar="URL", help="instruments as processes on this bus")
+    demo.add_argument("--record", type=Path, metavar="FILE", help="record to it, as JSON Lines")
+    demo.add_argument("--timeline", type=Path, metavar="FILE", help="draw a timeline for Perfetto")
     demo.set_defaults(run=_demo)
     _add_bridge(commands)
     _add_recordings(commands)
@@ -142,6 +144,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         not arguments.no_color,
         arguments.output,
         arguments.bus,
+        arguments.record,
+        arguments.timeline,
     )
 
 
