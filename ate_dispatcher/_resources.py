@@ -137,7 +137,10 @@ class Resources:
         return None
 
     def release(self, hold: Hold) -> None:
-        """Hand on all it has, and leave the line that it may stand in. Any thread; once."""
+        """Hand on all it has, and leave the line that it may stand in.
+
+        Any thread; only the first time does something.
+        """
         heirs = []
         with self._lock:
             for name in hold.names[: hold.held + 1]:

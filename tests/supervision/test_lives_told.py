@@ -9,6 +9,8 @@ import pytest
 
 from ate_dispatcher import AgentState, Observer
 from ate_dispatcher._backoff import Backoff
+from ate_dispatcher._producer import FunctionProducer
+from ate_dispatcher._resources import RESOURCES
 from ate_dispatcher.supervision import Restart, Supervisor
 from ate_dispatcher.testing import ScriptedProducer
 
@@ -89,6 +91,45 @@ def settled(supervisor):
     fence = threading.Event()
     supervisor._mailbox.put(fence.set)
     assert fence.wait(BOUND)
+
+
+def test_a_producer_that_was_given_up_hands_on_its_resources(timed, clock, gate):
+    """Else whoever takes its place could do no work; nothing happens should it come back."""
+    states = States()
+    timed.add_observer(states)
+    with Supervisor(timed) as supervisor:
+        ward = supervisor.run(
+            lambda: FunctionProducer(hang_or(gate), name="dmm", resources=("GPIB0",)),
+            "t",
+            restart=Restart(backoff=Backoff(1.0, 1.0, jitter=0)),
+            stall_after=5.0,
+        )
+        states.until(AgentState.READY)
+        hanging = ward.producer
+        request = timed.send_request("t", "hang", ttl=60_000_000)
+        gate.wait_parked(1)
+        settled(supervisor)
+        clock.advance(6.0)
+        request.gather(BOUND)
+        settled(supervisor)
+        clock.advance(1.0)
+        states.until(AgentState.STALLED)
+        states.until(AgentState.READY)
+        assert timed.send_request("t", 5, ttl=60_000_000).gather(BOUND).values == {"dmm": 5}
+        assert hanging.is_alive()
+        gate.open()
+        hanging.join(BOUND)
+        assert timed.send_request("t", 6, ttl=60_000_000).gather(BOUND).values == {"dmm": 6}
+    assert (RESOURCES._holders, RESOURCES._lines) == ({}, {})
+
+
+def hang_or(gate):
+    def work(topic, what):
+        if what == "hang":
+            gate.park()
+        return what
+
+    return work
 
 
 @pytest.mark.usefixtures("stalled")
