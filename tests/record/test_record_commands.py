@@ -31,8 +31,8 @@ def test_show_prints_a_table(recording, capsys):
     lines = shown(capsys, recording)
     pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  "
     assert all(re.match(pattern, line) for line in lines)
-    assert any(re.search(r"  v +a +0 +OK +\d+\.\d  5\.01$", line) for line in lines)
-    assert any(re.search(r"  v +b +left +ERROR +\d+\.\d  KeyError: 'no'$", line) for line in lines)
+    assert any(re.search(r"  v +a +0 +OK +\d+\.\d +5\.01$", line) for line in lines)
+    assert any(re.search(r"  v +b +left +ERROR +\d+\.\d +KeyError: 'no'$", line) for line in lines)
     assert any(re.search(r"  v +COMPLETE +1 of 2 answered well$", line) for line in lines)
     assert len(lines) == 2 * 3 + 4 + 2 + 1
 
