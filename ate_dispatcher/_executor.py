@@ -145,6 +145,8 @@ class ExecutorProducer(Producer):
             outcome.ended = request._home.clock()
         if self._ate_address.running is request:
             self._ate_address.running = None
+        if hold is not None and hold.waited is not None:
+            outcome._waited = hold.waited
         request._home.put(outcome)
         self._ate_let_go(hold)
 

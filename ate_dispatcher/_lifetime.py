@@ -112,6 +112,8 @@ class Shutdown:
         patience = monotonic() + 1.0
         for agent in self._agents:
             address = agent._ate_address
+            if agent._ate_abandoned:
+                continue  # see `_given_up`
             if agent._ate_gone:
                 # Its last act is done, its thread is returning.
                 agent.join(max(0.0, patience - monotonic()))
@@ -125,6 +127,9 @@ class Shutdown:
                     left += max(0, depth) + (address.running is not None)
                 if left:
                     undelivered[address.name] = left
+        alive.extend(
+            Straggler(agent._ate_address.name, _where(agent)) for agent in self._given_up()
+        )
         thread = self._dispatcher._callbacks.thread
         if thread is not None and thread.is_alive():
             alive.append(Straggler(thread.name, _where(thread)))
@@ -134,6 +139,12 @@ class Shutdown:
             logger.warning("%d events for %r were not delivered", count, name)
         unsafe, errors = self._unsafe()
         return StopReport(self._delivered(), undelivered, tuple(alive), True, tuple(unsafe), errors)
+
+    def _given_up(self) -> List[Any]:
+        """Give the agents that were given up, before the stop or during it, and still hang."""
+        referred = [ref() for ref in self._dispatcher._given_up]
+        found = [agent for agent in (*referred, *self._agents) if agent is not None]
+        return [a for a in dict.fromkeys(found) if a._ate_abandoned and a.is_alive()]
 
     def _end(self, requests: Any) -> None:
         for request in requests:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import weakref
 from queue import SimpleQueue
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
@@ -71,6 +72,9 @@ class Membership(threading.Thread):
         self._listeners: Dict[Address, Agent] = {}
         self._watching: Tuple[Observer, ...] = ()
         self._warned: Dict[Address, None] = {}
+        # Agents that hang and were given up. A thread that runs is kept by the interpreter, so
+        # whatever is not there any more has ended.
+        self._given_up: List[weakref.ref[Agent]] = []
         # What the safe states of producers raised that left by themselves, by name.
         self._safe_errors: Dict[str, BaseException] = {}
 
@@ -253,6 +257,9 @@ class Membership(threading.Thread):
         self._release(agent, None)
         if isinstance(agent, Producer) and agent._ate_safe_error is not None:
             self._safe_errors[address.name] = agent._ate_safe_error
+        if agent._ate_abandoned:
+            left = [ref for ref in self._given_up if ref() is not None]
+            self._given_up = [*left, weakref.ref(agent)]
         agent._ate_refuse_mailbox()
         self._tallies.pop(address, None)
         self._warned.pop(address, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 if TYPE_CHECKING:
     from ._address import Address
@@ -72,19 +72,24 @@ class Outcome:
         For a row closed without an answer: how far the work had come, and since when it was there.
     streamed : bool
         Whether this is the end of a stream.
+    waited : tuple of (float, str) or None
+        Of work that had to wait for a resource before it began: since when, and for which that was
+        held by whom.
 
     Notes
     -----
     An instance of exactly this class is a plain OK answer, the common case, kept as small as it can
     be; every other status is a subclass. It is written by the producer's thread before it is posted
     and by nobody after, except `_request`, which the dispatcher's thread clears on acceptance so
-    that a request and its outcomes never form a reference cycle.
+    that a request and its outcomes never form a reference cycle. `_waited` is set only where there
+    is something to say.
     """
 
     __slots__ = (
         "_address",
         "_options",
         "_request",
+        "_waited",
         "ended",
         "queued",
         "sent",
@@ -102,6 +107,7 @@ class Outcome:
     topic: str
     sent: float
     queued: float
+    _waited: Tuple[float, str]
 
     def __init__(
         self,
@@ -135,6 +141,11 @@ class Outcome:
     def tags(self) -> Mapping[str, Any]:
         """Tags given with ``with_options(tags=…)``."""
         return NO_TAGS if self._options is None else self._options.tags
+
+    @property
+    def waited(self) -> Optional[Tuple[float, str]]:
+        """Since when, and for what, its work had to wait for a resource; None if it had not."""
+        return getattr(self, "_waited", None)
 
     @property
     def traceback(self) -> str:
@@ -245,6 +256,7 @@ def _with_own_value(outcome: Outcome) -> Outcome:
     kind = type(outcome)
     clone = kind.__new__(kind)
     for slot in Outcome.__slots__:
-        setattr(clone, slot, getattr(outcome, slot))
+        if hasattr(outcome, slot):
+            setattr(clone, slot, getattr(outcome, slot))
     clone.value = options.copy_value(outcome.value)
     return clone

@@ -41,7 +41,8 @@ class Producer(Agent):
     resources : iterable of str
         Names of what its work needs for itself alone, in the whole process: a bus, a power supply.
         All of them are held while the work of a request runs, and waiting for them is part of its
-        TTL. A hook must not wait for another request that needs one of them.
+        TTL. A hook must not wait for another request that needs one of them. Those of a producer
+        that hangs and is given up by its supervisor are handed on.
     """
 
     def __init__(
@@ -57,10 +58,14 @@ class Producer(Agent):
         super().__init__(name=name, site=site, capacity=capacity, overflow=overflow)
         self._ate_resources = names
         self._ate_hold: Optional[Hold] = None
+        # What the work in progress holds: written by the own thread, read by who gives it up.
+        self._ate_held: Optional[Hold] = None
         self._ate_ranked: Optional[Ranked] = None
         self._ate_halted = False
         self._ate_made_safe = False
         self._ate_safe_error: Optional[BaseException] = None
+        self._ate_restarts = 0
+        """How many lives it had before, under a supervisor, who sets it before `start`."""
 
     def safe_state(self) -> Any:
         """Bring the instrument into a state in which it may be left alone: output off, arm parked.
@@ -215,7 +220,7 @@ class Producer(Agent):
                     return
                 request.passed()
                 continue
-            hold = self._ate_take_resources(request)
+            hold = self._ate_held = self._ate_take_resources(request)
             if hold is None:
                 continue
             fatal = None
@@ -232,6 +237,9 @@ class Producer(Agent):
                     fatal = None if isinstance(error, Exception) else error
             finally:
                 RESOURCES.release(hold)
+                self._ate_held = None
+            if hold.waited is not None:
+                outcome._waited = hold.waited
             request._home.put(outcome)
             address.running = request = hold = outcome = None  # type: ignore[assignment]
             if fatal is not None:
@@ -400,6 +408,9 @@ class Producer(Agent):
     def _ate_abandon(self, reason: str) -> None:
         self._ate_abandoned = reason
         self._ate_reject_running()
+        held = self._ate_held
+        if held is not None:  # its own thread may be about to: only the first time does something
+            RESOURCES.release(held)
         super()._ate_abandon(reason)
 
     def _ate_reject_running(self) -> None:

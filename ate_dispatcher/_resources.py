@@ -78,14 +78,24 @@ class Hold:
         As `check_resources` gives them.
     """
 
-    __slots__ = ("_bell", "held", "names", "owner")
+    __slots__ = ("_bell", "held", "names", "owner", "waited")
 
     def __init__(self, owner: Any, names: Tuple[str, ...]) -> None:
         self.owner = owner
         self.names = names
         self.held = 0
         """How many of them it has, from the first. Written under the lock of the resources."""
+        self.waited: Optional[Tuple[float, str]] = None
+        """Since when it had to wait, and for what: see `Outcome.waited`. Its owner's thread's."""
         self._bell: SimpleQueue[None] = SimpleQueue()
+
+    def has_waited(self, wait: Wait) -> None:
+        """Note one more resource that was not free."""
+        if self.waited is None:
+            self.waited = (wait.since, wait.describe())
+        else:
+            since, words = self.waited
+            self.waited = (since, f"{words}; {wait.describe()}")
 
     def ring(self) -> None:
         """Wake whoever waits for it, to look at how things stand. Any thread; never blocks."""
@@ -127,7 +137,10 @@ class Resources:
         return None
 
     def release(self, hold: Hold) -> None:
-        """Hand on all it has, and leave the line that it may stand in. Any thread; once."""
+        """Hand on all it has, and leave the line that it may stand in.
+
+        Any thread; only the first time does something.
+        """
         heirs = []
         with self._lock:
             for name in hold.names[: hold.held + 1]:
@@ -168,7 +181,10 @@ class Resources:
         try:
             if waiter.add(hold.ring):
                 while name is not None and not called_off():
-                    owner.waiting = Wait(self, request, name, clock())
+                    wait = owner.waiting
+                    if wait is None or wait.resource != name:
+                        owner.waiting = wait = Wait(self, request, name, clock())
+                        hold.has_waited(wait)
                     hold.sleep()
                     name = self.take(hold)
         finally:

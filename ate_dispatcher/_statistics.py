@@ -234,7 +234,12 @@ class Backlog:
 
 
 def producer_statistics(
-    tally: Tally, depth: int, busy: bool, backlog: Optional[Backlog] = None, now: float = 0.0
+    tally: Tally,
+    depth: int,
+    busy: bool,
+    backlog: Optional[Backlog] = None,
+    now: float = 0.0,
+    restarts: int = 0,
 ) -> ProducerStatistics:
     """Freeze a tally, and a backlog if there is one."""
     closed = tally.closed.get
@@ -251,6 +256,7 @@ def producer_statistics(
         busy=busy,
         wait=tally.waits.percentiles(),
         service=tally.services.percentiles(),
+        restarts=restarts,
         waiting={} if backlog is None else backlog.waiting,
         oldest=0.0 if backlog is None else max(0.0, now - backlog.since),
     )

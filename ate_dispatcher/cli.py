@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("results.csv"), help="CSV file (results.csv)"
     )
     demo.add_argument("--bus", metavar="URL", help="instruments as processes on this bus")
+    demo.add_argument("--record", type=Path, metavar="FILE", help="record to it, as JSON Lines")
+    demo.add_argument("--timeline", type=Path, metavar="FILE", help="draw a timeline for Perfetto")
     demo.set_defaults(run=_demo)
     _add_bridge(commands)
     _add_recordings(commands)
@@ -101,10 +103,17 @@ def _add_recordings(commands: Any) -> None:
     show.add_argument("--site", metavar="SITE", help="a number or a word", **many)
     show.add_argument("--outcome", metavar="STATUS", help="OK, ERROR, TIMEOUT, EXPIRED, …", **many)
     show.set_defaults(run=_show)
-    replay = commands.add_parser("replay", help="print what was recorded, as it came")
+    replay = commands.add_parser("replay", help="print what was recorded, or give it to a listener")
     replay.add_argument("file", metavar="FILE", type=Path, help="what a recorder wrote, any format")
     replay.add_argument(
         "--speed", type=float, metavar="FACTOR", help="1 as it was, 2 twice as fast (at once)"
+    )
+    replay.add_argument(
+        "--to",
+        metavar="MODULE:CLASS",
+        action="append",
+        default=[],
+        help="a ResultListener that gets the events instead; may be given several times",
     )
     replay.set_defaults(run=_replay)
 
@@ -135,6 +144,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         not arguments.no_color,
         arguments.output,
         arguments.bus,
+        arguments.record,
+        arguments.timeline,
     )
 
 
@@ -181,4 +192,4 @@ def _show(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from .record._commands import replay_to_terminal
 
-    return replay_to_terminal(arguments.file, arguments.speed)
+    return replay_to_terminal(arguments.file, arguments.speed, arguments.to)

@@ -435,7 +435,8 @@ class ATEDispatcher(Dispatching):
             else:
                 tally = self._tallies.get(address) or Tally()
                 backlog = backlogs.get(address)
-                producers[name] = producer_statistics(tally, depth, busy, backlog, now)
+                restarts = agent._ate_restarts  # type: ignore[attr-defined]
+                producers[name] = producer_statistics(tally, depth, busy, backlog, now, restarts)
         ended = {**self._ended, COMPLETE: self._completed}
         still_open = max(0, self._requests - sum(ended.values()))
         return Statistics(still_open, ended, self._lates, producers, listeners)

@@ -81,6 +81,7 @@ class Row(NamedTuple):
     ended: Optional[float]
     seen: float
     late: str = ""
+    waited: Optional[Tuple[float, str]] = None
 
 
 class End(NamedTuple):
@@ -241,6 +242,7 @@ def row_of(outcome: Outcome, seen: float, late: str = "") -> Row:
         outcome.ended,
         seen,
         late,
+        outcome.waited,
     )
 
 
@@ -362,19 +364,29 @@ def _moment(record: Record) -> float:
 
 
 def _waiting(bars: Sequence[Bar]) -> Iterator[Event]:
-    """Draw how long each row was queued, and how long it waited for a resource, where it tells."""
+    """Draw how long each row was queued, and how long it waited for a resource."""
     for bar in bars:
         row = bar.row
         begun = bar.end if row.started is None else max(row.started, row.queued)
         turn = begun
         said = {"request": bar.number, "topic": row.topic}
         ident = f"{bar.number}/{row.producer}"
-        if row.phase is Phase.RESOURCE and row.since is not None:
-            turn = min(max(row.since, row.queued), begun)
+        waited = _waited(bar)
+        if waited is not None:
+            since, reason = waited
+            turn = min(max(since, row.queued), begun)
             label = f"{row.producer} waits for a resource"
-            because = {**said, "reason": row.reason}
+            because = {**said, "reason": reason}
             yield from _across(label, "resource", ident, turn, begun, because)
         yield from _across(f"{row.producer} queued", "queued", ident, row.queued, turn, said)
+
+
+def _waited(bar: Bar) -> Optional[Tuple[float, str]]:
+    """Say since when, and for what, a row waited for a resource; None if it did not."""
+    row, late = bar.row, bar.late
+    if row.phase is Phase.RESOURCE and row.since is not None:
+        return row.since, row.reason
+    return late.waited if row.waited is None and late is not None else row.waited
 
 
 def _across(

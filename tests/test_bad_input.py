@@ -22,6 +22,7 @@ from ate_dispatcher import (
     ExecutorProducer,
     InvalidArgumentError,
     InvalidTypeError,
+    NoProducersError,
     Observer,
     OutcomeStatus,
     Producer,
@@ -52,6 +53,25 @@ def bench(dispatcher):
 def says(value):
     """Make a pattern that the offending value must match, as it would be written."""
     return re.escape(repr(value))
+
+
+# ---- sites ---------------------------------------------------------------------------------------
+
+
+def test_a_site_that_nobody_has(bench):
+    """Bad input: NO_PRODUCERS at once, with the site and who there is; an error on demand."""
+    dmm0 = bench.add(ScriptedProducer(1, name="dmm0", site=0), "measure")
+    for asked, told in (([9], "9"), (["left", 9], "'left', 9")):
+        request = bench.with_options(sites=asked).send_request("measure", ttl=60_000)
+        request.gather(BOUND)
+        assert (request.status, request.outcomes) == (RequestStatus.NO_PRODUCERS, ())
+        said = f"no producer on 'measure' with sites={told}; registered: 'dmm0'"
+        assert request.reason == said
+        with pytest.raises(NoProducersError, match=re.escape(said)):
+            request.raise_for_status()
+    both = bench.with_options(sites=[0, 9]).send_request("measure", ttl=60_000)
+    assert both.gather(BOUND).values == {"dmm0": 1}
+    bench.remove(dmm0)
 
 
 # ---- ttl -----------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -18,15 +20,18 @@ pytest.importorskip("rich", reason="needs the extra demo (rich)")
 
 import pyvisa
 from rich.console import Console
+from trace_rules import validated
 
 from ate_dispatcher import ATEDispatcher
+from ate_dispatcher._resources import Hold
 from ate_dispatcher.cli import main
-from ate_dispatcher.demo import _instruments, _places, _run
-from ate_dispatcher.demo._bench import BENCH, places, write_bench
+from ate_dispatcher.demo import _chamber, _display, _instruments, _places, _run
+from ate_dispatcher.demo._bench import BENCH, CHAMBER, places, write_bench
 from ate_dispatcher.demo._display import Display, adds_up
 from ate_dispatcher.demo._instruments import COMMANDS
 from ate_dispatcher.demo._script import Script
-from ate_dispatcher.testing import ScriptedProducer
+from ate_dispatcher.record import RecordedOutcome, RecordedRequest, read, replay
+from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
 ONE_SITE = places(2)
 ONE_ROUND = ("--devices", "2", "--rounds", "1", "--seed")
@@ -43,12 +48,19 @@ def _own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_instruments, "SETTLING", 0.001)
+    monkeypatch.setattr(_chamber, "SOAKING", 0.001)
 
 
 @pytest.fixture
 def patient(monkeypatch):
     """No measurement but a slow one misses its deadline, however busy the machine is."""
     monkeypatch.setattr(_run, "TTL", 30_000)
+
+
+@pytest.fixture
+def faultless(patient, monkeypatch):
+    """As `patient`, and what is too slow is not so for long."""
+    monkeypatch.setattr(_instruments, "STUCK", 0.001)
 
 
 def rows(path="results.csv"):
@@ -68,12 +80,12 @@ def test_it_adds_up_and_names_every_fault(capsys):
     assert main(["demo", *ONE_ROUND, SLOW_AND_FAILING]) == 0
     said = capsys.readouterr().out
     assert "2 of 2 instruments said who they are" in said
-    assert "6 requests, 7 rows in their rosters, 7 outcomes in results.csv" in said
+    assert "7 requests, 8 rows in their rosters, 8 outcomes in results.csv" in said
     assert "every one accounted for" in said
     assert "round 1 current: psu0 missed its deadline of 250 ms: " in said
     assert "latency of an answer: p50 " in said
-    # Two identities, three topics of a multimeter, two of a supply.
-    assert len(rows()) == 2 + 3 + 2
+    # Two identities, three topics of a multimeter, two of a supply, one soak of the only site.
+    assert len(rows()) == 2 + 3 + 2 + 1
     late = [row for row in rows() if row["status"] == "TIMEOUT"]
     assert ("psu0", "current") in [(row["producer"], row["topic"]) for row in late]
 
@@ -83,6 +95,7 @@ def test_what_fails_is_the_seed_s_choice_and_nothing_else(capsys):
     """Every measurement ends as the script has it, with its value or the instrument's answer."""
     assert main(["demo", *ONE_ROUND, FAILING]) == 0
     found = {(row["producer"], row["topic"]): row for row in rows() if row["round"] == "1"}
+    assert found.pop(("slot0", "soak"))["value"] == "25.0"
     expected = faults(int(FAILING))
     assert found.keys() == expected.keys()
     for key, row in found.items():
@@ -128,7 +141,9 @@ def test_devices_and_output(tmp_path, capsys):
     assert main(["demo", *arguments]) == 0
     assert "11 instruments, 6 sites, 1 rounds, seed 2" in capsys.readouterr().out
     names = {row["producer"] for row in rows(path)}
-    assert names == {f"dmm{site}" for site in range(6)} | {f"psu{site}" for site in range(5)}
+    slots = {f"slot{site}" for site in range(6)}
+    dmms = {f"dmm{site}" for site in range(6)}
+    assert names == dmms | {f"psu{site}" for site in range(5)} | slots
     assert {row["site"] for row in rows(path)} == set("012345")
     assert not (tmp_path / "results.csv").exists()
 
@@ -143,9 +158,12 @@ def test_the_bench_file_stands_for_itself(tmp_path):
         finally:
             manager.close()
 
-    assert resources(BENCH) == {place.resource for place in places(8)}
+    assert resources(BENCH) == {CHAMBER, *(place.resource for place in places(8))}
     write_bench(tmp_path / "bench.yaml", places(20))
-    assert resources(tmp_path / "bench.yaml") == {place.resource for place in places(20)}
+    assert resources(tmp_path / "bench.yaml") == {
+        CHAMBER,
+        *(place.resource for place in places(20)),
+    }
 
 
 @pytest.mark.usefixtures("patient")
@@ -193,7 +211,8 @@ def test_on_a_terminal_it_is_live_and_coloured():
     """On a terminal there is the live table with its progress, in colours, and the cursor again."""
     seen = on_terminal(*ONE_ROUND, FAILING)
     assert "timeouts" in seen
-    assert "5/5" in seen
+    assert "6/6" in seen
+    assert "chamber at 25 degrees" in seen
     assert COLOUR.search(seen)
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
     assert "every one accounted for" in seen
@@ -241,24 +260,192 @@ def test_a_sum_that_is_wrong_is_said(monkeypatch, capsys):
     assert "THEY DO NOT ADD UP" in capsys.readouterr().out
 
 
-def test_an_output_that_cannot_be_written_is_told_at_once(tmp_path, capsys):
+@pytest.mark.parametrize("option", ["--output", "--record", "--timeline"])
+def test_an_output_that_cannot_be_written_is_told_at_once(option, tmp_path, capsys):
     """A path that cannot be opened is one sentence, before any instrument is touched."""
-    assert main(["demo", "--output", str(tmp_path)]) == 1
+    assert main(["demo", option, str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert str(tmp_path) in err
     assert len(err.splitlines()) == 1
     assert "instruments said" not in out
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a system where SIGINT can be sent")
-def test_ctrl_c_ends_it_with_the_summary_so_far():
-    """C9: Ctrl-C is no traceback: the open request ends, all adds up, the file is whole."""
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from ate_dispatcher.cli import main\n"
-        "sys.exit(main(['demo', '--devices', '2', '--rounds', '100000']))"
-    )
-    command = [sys.executable, "-u", "-c", code]
+# ---- sites, resources and safe states ------------------------------------------------------------
+
+
+@pytest.fixture
+def switched(monkeypatch):
+    """What was done to the outputs of the supplies, and how each was in the end."""
+    done = []
+
+    class Noted(_instruments.PowerSupply):
+        def on_start(self):
+            super().on_start()
+            done.append((self.name, self._session.query("OUTP?")))
+
+        def on_stop(self):
+            done.append((self.name, self._session.query("OUTP?")))
+            super().on_stop()
+
+    monkeypatch.setattr(_places, "PowerSupply", Noted)
+    return done
+
+
+@pytest.mark.usefixtures("faultless")
+def test_every_supply_is_switched_off_in_the_end(switched, capsys):
+    """On while it is used; off, last of all first, when all is over: and it is said."""
+    assert main(["demo", "--devices", "6", "--rounds", "1"]) == 0
+    supplies = ["psu0", "psu1", "psu2"]
+    assert sorted(switched[:3]) == [(name, "1") for name in supplies]
+    assert sorted(switched[3:]) == [(name, "0") for name in supplies]
+    assert "outputs switched off: psu2, psu1, psu0\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("faultless")
+def test_a_supply_that_cannot_be_switched_off_is_named(monkeypatch, capsys):
+    """Nobody is to touch it: it is said, whatever else went well."""
+
+    def broken(self):
+        raise OSError("no answer")
+
+    monkeypatch.setattr(_instruments.PowerSupply, "safe_state", broken)
+    assert main(["demo", *ONE_ROUND, FAILING]) == 0
+    said = capsys.readouterr().out
+    assert "psu0 IS NOT KNOWN TO BE SAFE\n" in said
+    assert "outputs switched off" not in said
+
+
+@pytest.mark.usefixtures("faultless")
+def test_the_chamber_is_moved_once_for_all_sites(monkeypatch, capsys):
+    """All slots have the same answer, of one move a round."""
+    moved = []
+    move = _chamber.Chamber._move
+
+    def noted(self, celsius):
+        moved.append(celsius)
+        return move(self, celsius)
+
+    monkeypatch.setattr(_chamber.Chamber, "_move", noted)
+    assert main(["demo", "--devices", "6", "--rounds", "4"]) == 0
+    assert moved == [25, -40, 85, 25]
+    soaked = [(row["round"], row["value"]) for row in rows() if row["topic"] == "soak"]
+    values = [(str(n), f"{celsius:.1f}") for n, celsius in enumerate(moved, start=1)]
+    assert soaked == [value for value in values for _ in range(3)]
+    said = capsys.readouterr().out
+    assert "the chamber was moved 4 times, each time once for all its sites (3)\n" in said
+
+
+def test_two_multimeters_share_a_bus(monkeypatch, capsys):
+    """One measures while the other is at its door; who had to wait, and how long, is said."""
+    at_the_door = threading.Semaphore(0)
+    sleep, read = Hold.sleep, _instruments.Instrument._read
+    order = []
+
+    def told(hold):
+        at_the_door.release()
+        sleep(hold)
+
+    def noted(self, command, factor):
+        order.append(f"{self.name} begins")
+        if len(order) == 1:
+            assert at_the_door.acquire(timeout=30)
+        value = read(self, command, factor)
+        order.append(f"{self.name} ends")
+        return value
+
+    monkeypatch.setattr(Hold, "sleep", told)
+    monkeypatch.setattr(_instruments.Instrument, "_read", noted)
+    pair = [place for place in places(8) if place.shares]
+    assert [place.name for place in pair] == ["dmm0", "dmm1"]
+    script = Script(1, places(8))
+    with _places._opened(pair) as manager, ATEDispatcher() as dispatcher:
+        for place in pair:
+            dispatcher.add(_instruments.Instrument(place, manager, script), "voltage")
+        request = dispatcher.send_request("voltage", 1, ttl=60_000).gather(30)
+        dispatcher.stop()
+    first, second = (entry.split()[0] for entry in order[::2])
+    assert order == [f"{name} {what}" for name in (first, second) for what in ("begins", "ends")]
+    _display.print_summary(Console(), [request])
+    assert f"1 measurements of {second} waited for GPIB0, p50 " in capsys.readouterr().out
+
+
+# ---- recording and timeline ----------------------------------------------------------------------
+
+
+def events_of(path):
+    """Give what a recording has, as far as it is to be the same when it is played again."""
+    return [
+        (
+            event.topic,
+            event.producer,
+            event.site,
+            event.status.value,
+            event.value,
+        )
+        if isinstance(event, RecordedOutcome)
+        else (event.topic, event.status.value)
+        for event in read(path)
+    ]
+
+
+def heard_of(path):
+    """Give the same of what a listener hears when it is played."""
+    heard = []
+
+    class Keeps(RecordingListener):
+        def process_dispatcher_outcome(self, outcome):
+            heard.append(
+                (
+                    outcome.topic,
+                    outcome.producer,
+                    outcome.site,
+                    outcome.status.value,
+                    outcome.value,
+                )
+            )
+
+        def process_dispatcher_end(self, request):
+            heard.append((request.topic, request.status.value))
+
+    report = replay(path, [Keeps()])
+    assert (report.gaps, report.errors) == ((), 0)
+    return heard
+
+
+def kept_rules(path):
+    return validated(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.usefixtures("faultless")
+def test_it_is_recorded_and_drawn(tmp_path, capsys):
+    """The recording has every row of the file, and replays; the picture keeps the rules."""
+    record, timeline = tmp_path / "run.jsonl", tmp_path / "run.json"
+    files = ("--record", str(record), "--timeline", str(timeline))
+    assert main(["demo", "--devices", "4", "--rounds", "2", *files]) == 0
+    said = capsys.readouterr().out
+    recorded = events_of(record)
+    outcomes = [event for event in recorded if len(event) == 5]
+    assert f"{len(recorded)} events in {record}: " in said
+    assert f"timeline in {timeline}: " in said
+    assert len(outcomes) == len(rows())
+    assert heard_of(record) == recorded
+    events = kept_rules(timeline)
+    lanes = {e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert {"dmm0", "psu1", "slot0", "slot1"} <= lanes
+    requests = [e for e in events if e["ph"] == "b" and e["cat"] == "request"]
+    assert len(requests) == len(recorded) - len(outcomes)
+
+
+INTERRUPTIBLE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from ate_dispatcher.cli import main\n"
+    "sys.exit(main(sys.argv[1:]))"
+)
+
+
+def interrupted(*arguments):
+    """Run the demo, send it a SIGINT in the middle of its rounds, give what it has said."""
+    command = [sys.executable, "-u", "-c", INTERRUPTIBLE, "demo", "--rounds", "100000", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
@@ -267,14 +454,39 @@ def test_ctrl_c_ends_it_with_the_summary_so_far():
                 if "said who they are" in line:  # it is measuring now
                     break
             child.send_signal(signal.SIGINT)
-            said, wrong = child.communicate(timeout=30)
+            said, wrong = child.communicate(timeout=60)
         finally:
             child.kill()
     assert wrong == ""
     assert child.returncode == 130
+    return said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a system where SIGINT can be sent")
+def test_ctrl_c_ends_it_with_the_summary_so_far(tmp_path):
+    """C9: no traceback: the open request ends, outputs are off, all adds up, files are whole."""
+    record, timeline = tmp_path / "run.jsonl", tmp_path / "run.json"
+    files = ("--record", str(record), "--timeline", str(timeline))
+    said = interrupted("--devices", "4", *files)
+    assert "outputs switched off: psu1, psu0\n" in said
     assert "interrupted; the summary so far" in said
     assert "every one accounted for" in said
     assert f"{len(rows())} outcomes in results.csv" in said
+    recorded = events_of(record)
+    assert len([event for event in recorded if len(event) == 5]) == len(rows())
+    assert f"{len(recorded)} events in {record}: " in said
+    assert heard_of(record) == recorded
+    assert all(isinstance(event, (RecordedOutcome, RecordedRequest)) for event in read(record))
+    assert kept_rules(timeline)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a system where SIGINT can be sent")
+def test_ctrl_c_switches_off_what_is_in_other_processes_too(tmp_path):
+    """Each process makes its own instruments safe when the first one ends, and says so."""
+    said = interrupted("--devices", "4", "--bus", f"file://{tmp_path}/bus/")
+    for site in (0, 1):
+        assert f"site {site}: outputs switched off: psu{site}\n" in said
+    assert "every one accounted for" in said
 
 
 @pytest.mark.usefixtures("patient")

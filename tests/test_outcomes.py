@@ -225,6 +225,7 @@ def test_with_copy_every_listener_gets_a_value_of_its_own(kind, how, inner_is_sh
     """All but the value is as it was, and the original is left alone."""
     value = [[1.0]]
     outcome = kind(request(Options(copy=how)), DMM, value, 11.0, 12.0)
+    outcome._waited = (10.5, "waiting for resource 'GPIB0'")
     one, other = outcome.copied(), outcome.copied()
     assert type(one) is kind
     assert one is not outcome

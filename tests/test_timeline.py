@@ -98,6 +98,7 @@ class Story:
             fields.pop("phase", None), known.get("since"), request.sent, request.queued,
             known.get("started"), known.get("ended"),
             known.get("seen", known.get("ended", 100.0)), fields.pop("late", ""),
+            fields.pop("waited", None),
         )  # fmt: skip
         assert not fields
         self.records.append(row)
@@ -274,6 +275,24 @@ def test_waiting_for_a_resource_is_told_from_being_queued(story):
     assert waiting["args"]["reason"] == why
 
 
+@pytest.mark.parametrize("status", ["OK", "ERROR", "TIMEOUT"])
+def test_a_wait_for_a_resource_that_was_had_in_the_end_is_drawn(story, status):
+    """Queued, waiting, running; of a row that was closed meanwhile the late answer tells it."""
+    request = story.request(ttl=1000)
+    why = "waiting for resource 'GPIB0', held by 'scope'"
+    told = {"started": 0.75, "ended": 1.5, "waited": (100.25, why)}
+    if status == "TIMEOUT":
+        story.row(request, status="TIMEOUT", phase=Phase.RUNNING, started=0.75, seen=1.0)
+        story.row(request, late="late", **told)
+    else:
+        story.row(request, status=status, **told)
+    events = story.drawn()
+    assert times(events, cat="queued") == [(0.0, 0.25)]
+    assert times(events, cat="resource") == [(0.25, 0.75)]
+    assert times(events, cat="running") == [(0.75, 1.5)]
+    assert one(events, cat="resource", ph="b")["args"]["reason"] == why
+
+
 @pytest.mark.parametrize("order", ["closed first", "late first"])
 def test_a_late_answer_lengthens_the_bar_that_was_closed_without_it(story, order):
     """The producer's thread was busy until then; deadline and lateness are both marked."""
@@ -407,7 +426,7 @@ def test_a_row_keeps_neither_value_nor_exception():
     address = Address("dmm", 3)
     row = row_of(Outcome(ledger, address, object(), 100.5, 100.75), 101.0)
     assert row == Row(
-        "t", "dmm", 3, "OK", "", None, None, 100.0, 100.0, 100.5, 100.75, 101.0, ""
+        "t", "dmm", 3, "OK", "", None, None, 100.0, 100.0, 100.5, 100.75, 101.0, "", None
     )  # fmt: skip
     assert row.sent is ledger.sent
     failure = Failure(
@@ -415,7 +434,7 @@ def test_a_row_keeps_neither_value_nor_exception():
     )
     row = row_of(failure, 102.0, "late")
     assert row[3:7] == ("TIMEOUT", "why", Phase.RUNNING, 100.5)
-    assert row[9:] == (100.5, None, 102.0, "late")
+    assert row[9:] == (100.5, None, 102.0, "late", None)
 
 
 # ---- watching a dispatcher -----------------------------------------------------------------------

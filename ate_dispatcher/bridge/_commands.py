@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import signal
@@ -11,11 +10,12 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from .._codec import encode
-from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._exceptions import InvalidArgumentError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus
 from .._producer import Producer
 from .._routes import Subject
+from .._target import load_class
 from .._topics import ONE_WORD, REST, TopicFilter
 from ..dispatcher import ATEDispatcher
 from ._bridge import Bridge
@@ -52,7 +52,7 @@ def run_agent(
         options["site"] = int(site) if re.fullmatch(r"-?\d+", site) else site
     if name is not None:
         options["name"] = name
-    agent = _load(target)(**options)
+    agent = load_class(target, (Producer, ResultListener))(**options)
     with _ended_by_signal(), AgentHost(url, namespace=namespace) as host:
         host.add(agent, *map(_subject, topics))
         print(f"{agent.name!r} serves {', '.join(topics)} (Ctrl-C ends it)", flush=True)
@@ -139,27 +139,6 @@ def _ended_by_signal() -> Iterator[None]:
         pass  # before or behind `run`, which ends well with it
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _load(target: str) -> Any:
-    module, colon, name = target.partition(":")
-    if not colon or not module or not name:
-        raise InvalidArgumentError(f"an agent is named as module:Class, not {target!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise InvalidArgumentError(f"there is no module {module!r} to import") from None
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise InvalidArgumentError(f"module {module!r} has no {name!r}")
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, (Producer, ResultListener))):
-        raise InvalidTypeError(f"{target} is no Producer class, but {found!r}")
-    return found
 
 
 def _subject(topic: str) -> Subject:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Dict, Optional, Tuple, TypeVar
 
 from .._agent import Agent, default_name
+from .._callbacks import local
 from .._exceptions import BusError, InvalidArgumentError, InvalidTypeError, StateError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus, RequestStatus
@@ -119,6 +120,8 @@ class AgentHost:
         self._records: Dict[str, Dict[str, Any]] = {}
         self._begun = False
         self._stopped = threading.Event()
+        self._stopper: Optional[int] = None
+        self._over = threading.Event()
         self._beat = threading.Event()
         self._heart = threading.Thread(
             target=self._announce_for_ever, name=f"{self.name}-heartbeat", daemon=True
@@ -190,27 +193,43 @@ class AgentHost:
         self._heart.start()
 
     def run(self) -> None:
-        """Serve until `stop` is called, or Ctrl-C comes; start it if it was not."""
+        """Serve until `stop` is called, or Ctrl-C comes; start it if it was not.
+
+        Returns when the agents have stopped.
+        """
         if not self._begun:
             self.start()
         try:
             self._stopped.wait()
         except KeyboardInterrupt:
-            self.stop()
+            pass
+        self.stop()
 
     def stop(self) -> None:
-        """Say goodbye, end what is in progress, and stop the agents. Stopping twice is once."""
+        """Say goodbye, end what is in progress, and stop the agents. Stopping twice is once.
+
+        Whoever is not first waits for the first, so that behind it no agent is at work any more;
+        not so on a thread of the library, nor in a signal handler that interrupts the first.
+        """
+        me = threading.get_ident()
         with self._lock:
             first, self._begun = not self._stopped.is_set(), True
+            if first:
+                self._stopper = me
             self._stopped.set()
         self._beat.set()
         if not first:
+            if self._stopper != me and not hasattr(local, "role"):
+                self._over.wait()
             return
-        self._dispatcher.stop(drain=False)
-        if self._heart.ident is not None:
-            self._heart.join()
-            self._publish(self._topics.agents, message("leave", id=self._id))
-        self._bus.close()
+        try:
+            self._dispatcher.stop(drain=False)
+            if self._heart.ident is not None:
+                self._heart.join()
+                self._publish(self._topics.agents, message("leave", id=self._id))
+            self._bus.close()
+        finally:  # an interruption must leave nobody waiting
+            self._over.set()
 
     def __enter__(self) -> AgentHost:
         self.start()

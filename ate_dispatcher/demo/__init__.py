@@ -4,8 +4,10 @@ bench.yaml    what PyVISA-sim simulates
 _bench        the bench file for as many instruments as asked for
 _script       what each measurement is to meet: its noise and its fault
 _instruments  producers that own one VISA session each
+_chamber      the chamber that all sites share
 _listeners    the CSV file
 _display      the live table and the summary
+_places       where the instruments run: in this process, or in one a site
 _run          the demo itself
 """
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
-__all__ = ["BENCH", "Place", "places", "write_bench"]
+__all__ = ["BENCH", "CHAMBER", "SHARED_BUS", "Place", "places", "write_bench"]
 
 BENCH = Path(__file__).with_name("bench.yaml")
 
+CHAMBER = "TCPIP0::chamber.example::inst0::INSTR"
+"""VISA resource of the chamber that all sites share."""
+
+SHARED_BUS = "GPIB0"
+"""What the multimeters of the first two sites hang on, so that they measure in turn."""
+
 
 class Place(NamedTuple):
-    """One instrument on the bench: its name, kind, site and VISA resource."""
+    """One instrument on the bench: its name, kind, site and VISA resource, and what it shares."""
 
     name: str
     kind: str
     site: int
     resource: str
+    shares: Tuple[str, ...] = ()
 
 
 def places(devices: int) -> List[Place]:
@@ -25,7 +32,8 @@ def places(devices: int) -> List[Place]:
     for number in range(devices):
         kind, site = ("dmm", "psu")[number % 2], number // 2
         name = f"{kind}{site}"
-        laid.append(Place(name, kind, site, f"TCPIP0::{name}.example::inst0::INSTR"))
+        shares = (SHARED_BUS,) if kind == "dmm" and site < 2 and devices > 2 else ()
+        laid.append(Place(name, kind, site, f"TCPIP0::{name}.example::inst0::INSTR", shares))
     return laid
 
 

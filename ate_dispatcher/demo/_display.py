@@ -14,7 +14,8 @@ from rich.text import Text
 
 from .._outcomes import Outcome, OutcomeStatus, RequestStatus
 from .._request import Request
-from ._bench import Place
+from ._bench import SHARED_BUS, Place
+from ._chamber import SOAK
 
 __all__ = ["Display", "adds_up", "print_summary", "say"]
 
@@ -38,6 +39,7 @@ class Display:
         self._last: Dict[str, Text] = {place.name: Text() for place in bench}
         self._counts = {(place.name, status): 0 for place in bench for status in STYLES}
         columns = (TextColumn("requests"), BarColumn(), MofNCompleteColumn())
+        self._chamber = ""
         self._progress = Progress(*columns, console=console)
         self._task = self._progress.add_task("requests", total=requests)
         self._interactive = console.is_interactive
@@ -66,6 +68,10 @@ class Display:
         key = (outcome.producer, outcome.status)
         self._counts[key] = self._counts.get(key, 0) + 1
 
+    def soaking(self, celsius: float) -> None:
+        """Show where the chamber is sent."""
+        self._chamber = f"chamber at {celsius:g} degrees"
+
     def ended(self) -> None:
         """Show that one more request has ended."""
         self._progress.advance(self._task)
@@ -75,7 +81,7 @@ class Display:
         return Group(self._progress, self._table())
 
     def _table(self) -> Table:
-        table = Table()
+        table = Table(caption=self._chamber)
         table.add_column("site", justify="right")
         table.add_column("instrument")
         table.add_column("last", min_width=20, no_wrap=True)
@@ -108,6 +114,8 @@ def print_summary(console: Console, requests: List[Request]) -> None:
     """Print the values of each site, the outcomes by kind, who failed and why, the latency."""
     outcomes = [outcome for request in requests for outcome in request.outcomes]
     _print_sites(console, outcomes)
+    _print_chamber(console, requests)
+    _print_waits(console, outcomes)
     kinds = Counter(outcome.status.value for outcome in outcomes)
     say(console, "outcomes: " + ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items())))
     for request in requests:
@@ -128,10 +136,36 @@ def _why(request: Request, outcome: Outcome) -> str:
     return f"missed its deadline of {allowed:.0f} ms: {outcome.reason}"
 
 
+def _print_chamber(console: Console, requests: List[Request]) -> None:
+    """Print how often the sites came together in the chamber."""
+    together = [
+        len(request.roster)
+        for request in requests
+        if request.topic == SOAK and len(request.succeeded) == len(request.roster)
+    ]
+    if together:
+        said = f"the chamber was moved {len(together)} times, each time once for all its sites"
+        say(console, f"{said} ({max(together)})")
+
+
+def _print_waits(console: Console, outcomes: List[Outcome]) -> None:
+    """Print how long instruments waited for the bus that they share."""
+    waits = sorted(
+        (outcome.started - outcome.waited[0]) * 1000
+        for outcome in outcomes
+        if outcome.waited is not None and outcome.started is not None
+    )
+    if waits:
+        names = sorted({outcome.producer for outcome in outcomes if outcome.waited is not None})
+        p50 = waits[(len(waits) - 1) // 2]
+        said = f"{len(waits)} measurements of {' and '.join(names)} waited for {SHARED_BUS}"
+        say(console, f"{said}, p50 {p50:.1f} ms")
+
+
 def _print_sites(console: Console, outcomes: List[Outcome]) -> None:
     values: Dict[Tuple[Any, str], List[float]] = {}
     for outcome in outcomes:
-        if isinstance(outcome.value, float):
+        if isinstance(outcome.value, float) and outcome.topic != SOAK:
             values.setdefault((outcome.site, outcome.topic), []).append(outcome.value)
     topics = sorted({topic for _, topic in values})
     table = Table(box=box.HEAVY_HEAD if console.is_terminal else None)

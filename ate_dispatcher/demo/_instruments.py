@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, List, Union
 
 from .._producer import Producer
 from .._request import current_request
@@ -12,7 +12,7 @@ from ._script import Script
 if TYPE_CHECKING:
     import pyvisa
 
-__all__ = ["COMMANDS", "IDENTITY", "Instrument", "InstrumentError"]
+__all__ = ["COMMANDS", "IDENTITY", "Instrument", "InstrumentError", "PowerSupply"]
 
 IDENTITY = "identity"
 """The topic on which every instrument says who it is."""
@@ -52,7 +52,7 @@ class Instrument(Producer):
     """
 
     def __init__(self, place: Place, manager: pyvisa.ResourceManager, script: Script) -> None:
-        super().__init__(name=place.name, site=place.site)
+        super().__init__(name=place.name, site=place.site, resources=place.shares)
         self.place = place
         self._manager = manager
         self._script = script
@@ -85,3 +85,36 @@ class Instrument(Producer):
             return round(float(answer) * factor, 6)
         except ValueError:
             raise InstrumentError(f"{command!r} was answered with {answer!r}") from None
+
+
+class PowerSupply(Instrument):
+    """One whose output is on as long as it is in use, and off on every way out.
+
+    Parameters
+    ----------
+    place, manager, script
+        See `Instrument`.
+    switched_off : list of str
+        Gets its name once its output is off: appended on its own thread, read when all is over.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        manager: pyvisa.ResourceManager,
+        script: Script,
+        switched_off: List[str],
+    ) -> None:
+        super().__init__(place, manager, script)
+        self._switched_off = switched_off
+
+    def on_start(self) -> None:
+        """Open the session and switch the output on."""
+        super().on_start()
+        self._session.write("OUTP 1")
+
+    def safe_state(self) -> None:
+        """Switch the output off, and see that it is."""
+        self._session.write("OUTP 0")
+        if self._session.query("OUTP?") == "0":
+            self._switched_off.append(self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,11 @@ from ..bridge import AgentHost, Bridge
 from ..bus._correlation import unique_word
 from ..dispatcher import ATEDispatcher
 from ._bench import Place, places, write_bench
-from ._instruments import COMMANDS, IDENTITY, Instrument
+from ._chamber import SOAK, Chamber, Slot
+from ._instruments import COMMANDS, IDENTITY, Instrument, PowerSupply
 from ._script import Script
 
-__all__ = ["embedded", "serve", "spread"]
+__all__ = ["chambered", "embedded", "serve", "spread", "told_off"]
 
 SERVE = f"from {__name__} import serve; serve()"
 """What the process of one site runs."""
@@ -32,9 +34,26 @@ ARRIVAL = 30.0
 
 
 @contextmanager
-def embedded(dispatcher: ATEDispatcher, bench: List[Place], seed: int) -> Iterator[None]:
-    """Run the instruments as threads of this process."""
-    with _instruments(bench, bench, seed) as instruments:
+def chambered(dispatcher: ATEDispatcher, bench: List[Place]) -> Iterator[Chamber]:
+    """Put all sites into one chamber, of this process wherever the instruments are."""
+    sites = sorted({place.site for place in bench})
+    with _opened(bench) as manager:
+        chamber = Chamber(manager, sites)
+        for site in sites:
+            dispatcher.add(Slot(site, chamber), SOAK)
+        with _stopped_first(dispatcher):
+            yield chamber
+
+
+@contextmanager
+def embedded(
+    dispatcher: ATEDispatcher, bench: List[Place], seed: int, switched_off: List[str]
+) -> Iterator[None]:
+    """Run the instruments as threads of this process.
+
+    `switched_off` gets the names of those whose outputs are off in the end.
+    """
+    with _instruments(bench, bench, seed, switched_off) as instruments:
         for instrument in instruments:
             dispatcher.add(instrument, *_topics(instrument.place))
         with _stopped_first(dispatcher):
@@ -91,7 +110,9 @@ def serve() -> None:
     task = json.loads(sys.stdin.readline())
     bench = places(task["devices"])
     mine = [place for place in bench if place.site == task["site"]]
-    with _instruments(bench, mine, task["seed"]) as instruments:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, whose end is ours
+    switched_off: List[str] = []
+    with _instruments(bench, mine, task["seed"], switched_off) as instruments:
         host = AgentHost(task["bus"], name=f"site{task['site']}", namespace=task["namespace"])
 
         def end_with_parent() -> None:
@@ -103,20 +124,40 @@ def serve() -> None:
             for instrument in instruments:
                 host.add(instrument, *_topics(instrument.place))
             host.run()
+    if switched_off:
+        sys.stdout.write(f"site {task['site']}: {told_off(switched_off)}\n")
+        sys.stdout.flush()
+
+
+def told_off(switched_off: Iterable[str]) -> str:
+    """Say whose outputs are off."""
+    return f"outputs switched off: {', '.join(switched_off)}"
 
 
 @contextmanager
 def _instruments(
-    bench: List[Place], mine: Iterable[Place], seed: int
+    bench: List[Place], mine: Iterable[Place], seed: int, switched_off: List[str]
 ) -> Iterator[List[Instrument]]:
     """Make instruments on the simulated bench."""
     script = Script(seed, bench)
+    with _opened(bench) as manager:
+        yield [
+            PowerSupply(place, manager, script, switched_off)
+            if place.kind == "psu"
+            else Instrument(place, manager, script)
+            for place in mine
+        ]
+
+
+@contextmanager
+def _opened(bench: List[Place]) -> Iterator[pyvisa.ResourceManager]:
+    """Open a simulated bench."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.yaml"
         write_bench(path, bench)
         manager = pyvisa.ResourceManager(f"{path}@sim")
         try:
-            yield [Instrument(place, manager, script) for place in mine]
+            yield manager
         finally:
             manager.close()
 

@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
+from .._exceptions import InvalidTypeError
 from .._listener import ResultListener
 from .._outcomes import Outcome
 from .._request import Request
+from .._target import load_class
 from .._topics import TopicFilter
 from ._events import Event, Gap, RecordedOutcome, RecordedRequest
 from ._formats import read
@@ -56,12 +58,40 @@ def show(path: Path, topics: Sequence[str], sites: Sequence[str], outcomes: Sequ
     return 0
 
 
-def replay_to_terminal(path: Path, speed: Optional[float]) -> int:
-    """Print the events of a recording as they come; 1 if something is missing in it."""
-    report = replay(path, [_Printer()], speed=speed)
+def replay_to_terminal(path: Path, speed: Optional[float], targets: Sequence[str] = ()) -> int:
+    """Give the events of a recording to listeners, in the recorded order.
+
+    Parameters
+    ----------
+    path : Path
+        The recording.
+    speed : float, optional
+        As of `replay`.
+    targets : sequence of str
+        Classes of listeners, as ``module:Class``, which are made without arguments; one that prints
+        the events if there are none.
+
+    Returns
+    -------
+    int
+        1 if something is missing in the recording, or a listener raised.
+    """
+    listeners = [_made(target) for target in targets]
+    report = replay(path, listeners or [_Printer()], speed=speed)
+    if report.errors:
+        print(f"ate-dispatcher: listeners raised {report.errors} times", file=sys.stderr)
     for gap in report.gaps:
         print(f"ate-dispatcher: {_words(gap)}", file=sys.stderr)
-    return 1 if report.gaps else 0
+    return 1 if report.gaps or report.errors else 0
+
+
+def _made(target: str) -> ResultListener:
+    kind = load_class(target, (ResultListener,))
+    try:
+        made: ResultListener = kind()
+    except TypeError as error:
+        raise InvalidTypeError(f"{target} cannot be made without arguments: {error}") from error
+    return made
 
 
 class _Printer(ResultListener):

@@ -292,6 +292,7 @@ class Supervisor:
             producer.name = ward.name
         else:
             ward.name, ward._named = producer.name, True
+        producer._ate_restarts = ward.restarts
         producer._ate_watcher = self._watcher(ward)
         if ward._watch is not None:
             self._deliver(ward, producer)

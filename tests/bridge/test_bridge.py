@@ -618,6 +618,35 @@ def test_namespaces_keep_apart(dispatcher, url, bridge):
         assert bridge.agents == {}
 
 
+@pytest.mark.parametrize("leave", [AgentHost.run, AgentHost.stop])
+def test_whoever_stops_a_host_finds_its_agents_stopped(url, gate, leave):
+    """Life: also who comes second, while another thread is at it; what they use may be closed."""
+    stopped = []
+
+    class Closing(ScriptedProducer):
+        def on_stop(self):
+            gate.park()
+            stopped.append(self.name)
+
+    host = AgentHost(url, name="rack3", heartbeat=QUICK)
+    host._dispatcher._grace = BOUND
+    host.add(Closing(1, name="dmm"), "t")
+    host.start()
+    stopper = threading.Thread(target=host.stop)
+    stopper.start()
+    gate.wait_parked(1)
+    waited = host._over.wait
+
+    def waits():
+        gate.open()
+        return waited(BOUND)
+
+    host._over.wait = waits
+    leave(host)
+    assert stopped == ["dmm"]
+    stopper.join(BOUND)
+
+
 def test_a_host_stops_once_and_starts_once(url):
     """Life: a second start is told, a second stop does nothing, run() ends with stop()."""
     host = AgentHost(url)

@@ -12,6 +12,7 @@ __all__ = ["MUTANTS", "Mutant"]
 
 PROMISES = "tests/promises/"
 FOUND = "tests/races/test_found.py::"
+LIVES = "tests/supervision/test_lives_told.py::"
 STATION = "tests/station/"
 
 
@@ -350,6 +351,20 @@ MUTANTS = [
         "            finally:\n                RESOURCES.release(hold)",
         "            finally:\n                pass",
         STATION + "test_shared_resources.py::test_it_is_given_back_however_the_work_ends",
+    ),
+    Mutant(
+        "C2 what somebody held that was given up is handed on",
+        "_producer.py",
+        "        if held is not None:  # its own",
+        "        if False:  # its own",
+        LIVES + "test_a_producer_that_was_given_up_hands_on_its_resources",
+    ),
+    Mutant(
+        "C9 a thread that was given up and hangs is reported",
+        "_lifetime.py",
+        "        alive.extend(",
+        "        list(",
+        LIVES + "test_a_thread_that_was_given_up_and_hangs_is_in_the_report",
     ),
     Mutant(
         "C6 the more urgent begins first",

@@ -31,8 +31,8 @@ def test_show_prints_a_table(recording, capsys):
     lines = shown(capsys, recording)
     pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  "
     assert all(re.match(pattern, line) for line in lines)
-    assert any(re.search(r"  v +a +0 +OK +\d+\.\d  5\.01$", line) for line in lines)
-    assert any(re.search(r"  v +b +left +ERROR +\d+\.\d  KeyError: 'no'$", line) for line in lines)
+    assert any(re.search(r"  v +a +0 +OK +\d+\.\d +5\.01$", line) for line in lines)
+    assert any(re.search(r"  v +b +left +ERROR +\d+\.\d +KeyError: 'no'$", line) for line in lines)
     assert any(re.search(r"  v +COMPLETE +1 of 2 answered well$", line) for line in lines)
     assert len(lines) == 2 * 3 + 4 + 2 + 1
 
@@ -96,6 +96,77 @@ def test_replay_tells_what_is_missing(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-3])
     assert main(["replay", str(path)]) == 1
     assert "is cut off" in capsys.readouterr().err
+
+
+LISTENERS = """
+from ate_dispatcher import ResultListener
+
+class Keeps(ResultListener):
+    heard = []
+    def process_dispatcher_result(self, topic, response):
+        self.heard.append((topic, response))
+
+class Raises(ResultListener):
+    def process_dispatcher_end(self, request):
+        raise ValueError(request.topic)
+
+class Demands(ResultListener):
+    def __init__(self, path):
+        super().__init__()
+    process_dispatcher_result = print
+"""
+
+
+@pytest.fixture
+def listeners(tmp_path, monkeypatch):
+    """A module of listeners in the current folder."""
+    (tmp_path / "listeners_of_a_test.py").write_text(LISTENERS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "listeners_of_a_test"
+    del sys.modules["listeners_of_a_test"]
+
+
+def test_replay_to_a_listener(recording, listeners, capsys):
+    """Instead of the terminal, each class once."""
+    assert main(["replay", recording, "--to", f"{listeners}:Keeps"]) == 0
+    assert capsys.readouterr().out == ""
+    heard = sys.modules[listeners].Keeps.heard
+    once = len(heard)
+    assert ("v", 5.01) in heard
+    assert main(["replay", recording, *2 * ["--to", f"{listeners}:Keeps"]]) == 0
+    assert len(heard) == 3 * once
+
+
+def test_replay_to_a_listener_that_raises(recording, listeners, capsys):
+    """All events are played; how often it raised is said, and the exit code tells."""
+    assert main(["replay", recording, "--to", f"{listeners}:Raises"]) == 1
+    assert "listeners raised 5 times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("listeners", "a ResultListener is named as module:Class, not 'listeners'"),
+        ("no_such_module_here:Log", "no module 'no_such_module_here'"),
+        ("json:Log", "module 'json' has no 'Log'"),
+        ("json:JSONDecoder", "json:JSONDecoder is no ResultListener class"),
+    ],
+)
+def test_replay_to_what_is_no_listener(recording, target, said, capsys, monkeypatch):
+    """Bad input: one sentence, and nothing is played."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["replay", recording, "--to", target]) == 1
+    out, err = capsys.readouterr()
+    assert said in err
+    assert (out, len(err.splitlines())) == ("", 1)
+
+
+def test_replay_to_a_listener_that_needs_arguments(recording, listeners, capsys):
+    """Bad input: said of the class, not as a traceback."""
+    assert main(["replay", recording, "--to", f"{listeners}:Demands"]) == 1
+    err = capsys.readouterr().err
+    assert f"{listeners}:Demands cannot be made without arguments" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes that break")

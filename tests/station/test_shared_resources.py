@@ -126,6 +126,64 @@ def test_a_timeout_names_the_resource_and_who_has_it(timed, clock, gate, waiting
     assert len(late.calls) == 1  # C4: what expired while it waited never began
 
 
+@pytest.mark.parametrize("kind", ["thread", "copying", "failing", "stream", "pool"])
+def test_an_outcome_tells_that_its_work_had_to_wait(timed, clock, gate, waiting, kind):
+    """Since when, for what and held by whom; of what did not wait there is nothing to tell."""
+
+    def stream(topic):
+        yield 1
+        return 2
+
+    options = {"name": "dmm", "resources": ("GPIB1", "GPIB0")}
+    if kind == "pool":
+        timed.add(ExecutorProducer(lambda topic: 5, ThreadPoolExecutor, 1, **options), "t")
+    elif kind == "stream":
+        timed.producer("t", **options)(stream)
+    else:
+        timed.add(Instrument(OSError() if kind == "failing" else [5], **options), "t")
+    timed.add(Instrument(gate, name="scope"), "held")
+    held = timed.send_request("held", ttl=1e6)
+    gate.wait_parked()
+    began = clock()
+    request = timed.with_options(copy="shallow" if kind == "copying" else None).send_request(
+        "t", ttl=1e6
+    )
+    assert waiting() == "dmm"
+    clock.advance(1)
+    gate.open()
+    (outcome,) = request.gather(BOUND).outcomes
+    assert outcome.waited == (began, "waiting for resource 'GPIB0', held by 'scope'")
+    assert outcome.copied().waited == outcome.waited
+    assert outcome.started == began + 1
+    assert held.gather(BOUND).outcomes[0].waited is None
+    assert timed.send_request("t", ttl=1e6).gather(BOUND).outcomes[0].waited is None
+
+
+def test_an_outcome_tells_of_every_resource_that_was_waited_for(timed, clock, waiting):
+    """One after the other, from the first wait on."""
+    gates = {"GPIB0": Gate(), "GPIB1": Gate()}
+    with gates["GPIB0"], gates["GPIB1"]:
+        for name, gate in gates.items():
+            timed.add(Instrument(gate, name=f"has {name}", resources=(name,)), name)
+            timed.send_request(name, ttl=1e6)
+            gate.wait_parked()
+        timed.add(Instrument(5, name="dmm", resources=("GPIB0", "GPIB1")), "t")
+        began = clock()
+        request = timed.send_request("t", ttl=1e6)
+        assert waiting() == "dmm"
+        gates["GPIB0"].open()
+        assert waiting() == "dmm"
+        clock.advance(1)
+        gates["GPIB1"].open()
+        (outcome,) = request.gather(BOUND).outcomes
+    since, words = outcome.waited
+    assert (since, outcome.started) == (began, began + 1)
+    assert words == (
+        "waiting for resource 'GPIB0', held by 'has GPIB0'; "
+        "waiting for resource 'GPIB1', held by 'has GPIB1'"
+    )
+
+
 @pytest.mark.parametrize(
     "end",
     [
