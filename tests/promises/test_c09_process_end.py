@@ -218,7 +218,7 @@ def test_a_script_that_forgets_to_stop_ends_although_agents_hang():
         stopped = draining.send_request("t", ttl=MINUTE)
         gate.wait_parked(3)
         HOOKS.append(lambda: print(
-            cancelled.status.name, stopped.status.name, time.monotonic() - begun < 3
+            cancelled.status.name, stopped.status.name, time.monotonic() - begun < 30
         ))
         begun = time.monotonic()
         """,

@@ -55,7 +55,7 @@ def test_c9_stop_drains(gate):
 
 def test_c9_what_hangs_is_reported_not_waited_for(gate):
     """C9: a hung producer and a hung listener cost one grace in all and are named, with places."""
-    dispatcher = ATEDispatcher(grace=0.05)
+    dispatcher = ATEDispatcher(grace=0.5)
     dispatcher.start()
     dispatcher.add(ScriptedProducer(1, gate, name="hung producer"), "t")
     dispatcher.add(Slow(gate, name="hung listener"), "t")

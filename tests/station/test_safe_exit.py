@@ -230,7 +230,7 @@ def test_a_supply_that_hangs_does_not_keep_the_process():
                     threading.Event().wait()
                 current_request().sleep(60)
 
-        begin(ATEDispatcher(grace=0.05, safe_within=0.3), Hung)
+        begin(ATEDispatcher(grace=0.05, safe_within=2.0), Hung)
         _lifetime.EXIT_SECONDS = 0.2
         """
     )

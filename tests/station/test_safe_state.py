@@ -153,7 +153,7 @@ def test_work_that_runs_is_called_off_first(dispatcher, how):
 
 def test_who_hangs_is_named_and_costs_the_others_nothing(gate, caplog):
     """Within its bound the stop goes on; the log says where it hangs; later it is made safe yet."""
-    dispatcher = ATEDispatcher(grace=0.05, safe_within=0.2)
+    dispatcher = ATEDispatcher(grace=0.05, safe_within=2.0)
     dispatcher.start()
     journal = []
     dispatcher.add(Supply(journal=journal, name="first"), "t")
@@ -177,7 +177,7 @@ def test_who_hangs_is_named_and_costs_the_others_nothing(gate, caplog):
 
 def test_a_safe_state_that_hangs_is_unsafe_as_well():
     """It has begun, but nobody knows what it has done."""
-    dispatcher = ATEDispatcher(grace=0.05, safe_within=0.1)
+    dispatcher = ATEDispatcher(grace=0.05, safe_within=2.0)
     dispatcher.start()
     with Gate() as gate:
         dispatcher.add(Supply(name="first"), "t")
