@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Union
 
 from .._exceptions import InvalidArgumentError, InvalidTypeError, StateError
 from ..dispatcher import ATEDispatcher
-from ..sse import ChannelContainer, Message, SSEChannel
+from ..sse import AbstractChannel, ChannelContainer, Message, SSEChannel
 from ._protocol import Command
 from ._sources import ChannelSource, RequestSource, Source, request_of
 
@@ -40,9 +40,10 @@ class Verbs:
             "c": self._create,
             "r": lambda command: self._channel(command).add_listener().id,
             "l": lambda command: ChannelSource(
-                self._channel(command).message_stream(command.receiver)
+                AbstractChannel.message_stream(self._channel(command), command.receiver)
             ),
-            "w": lambda command: ChannelSource(self._channel(command).watch()),
+            # Those of the class above: channels of `aio` have async iterators in their place.
+            "w": lambda command: ChannelSource(AbstractChannel.watch(self._channel(command))),
             "rl": lambda command: self._channel(command).remove_listener(command.receiver),
             "rc": lambda command: self._container.rm(command.channel).close(),
             "ping": lambda command: None,
