@@ -134,6 +134,7 @@ def test_the_shutdown_of_the_server_ends_a_stream(server, client):
 def test_a_server_that_is_lost_is_an_error(server, client):
     """A stream that just stops has not ended."""
     stream = client.watch(client.create_channel())
+    until(lambda: server.clients == 1)
     (thread,) = server._clients
     with thread._lock:
         thread._socket.shutdown(2)
