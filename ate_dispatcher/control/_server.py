@@ -163,15 +163,15 @@ class SocketServer:
                 target=self._serve, args=(listener, watcher), name="control door", daemon=True
             )
             with self._lock:
-                self._watcher = watcher
+                self._watcher, self._door = watcher, door
             door.start()
-            with self._lock:
-                self._door = door
             undo.pop_all()
 
     def _not_begun(self) -> None:
         with self._lock:
-            self._begun, self._watcher = False, None
+            self._begun, self._watcher, self._door = self._stopping, None, None
+            if self._stopping:
+                self._over.set()
 
     def main(self) -> None:
         """Serve until `shutdown` is called, a client says ``stop``, or Ctrl-C.
@@ -200,21 +200,22 @@ class SocketServer:
             Whether all threads have ended. Shutting down twice is once. On a thread of the server
             it only begins, and gives False.
         """
-        self._begin_shutdown()
-        with self._lock:
-            door, clients = self._door, tuple(self._clients)
-        if door is None:
-            return True
         limit = monotonic() + timeout
-        threads = (door, *clients)
-        if threading.current_thread() in threads:
+        with self._lock:
+            inside = threading.current_thread() in self._clients
+        self._begin_shutdown()
+        if inside:
             return False
+        if not self._over.wait(timeout):  # it may be just about to begin, on another thread
+            return False
+        with self._lock:
+            threads = (*self._clients, *(() if self._door is None else (self._door,)))
         _join(threads, limit)
         with self._lock:
             clients = tuple(self._clients)
         for client in clients:
             client.end("the server was shut down", at_once=True)
-        _join(clients, monotonic() + LAST_GRACE)
+        _join((*threads, *clients), monotonic() + LAST_GRACE)
         return not any(thread.is_alive() for thread in (*threads, *clients))
 
     @property

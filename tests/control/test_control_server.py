@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from control_work import BOUND, Plain, descriptors, until
 
 from ate_dispatcher import InvalidArgumentError, InvalidTypeError, StateError
 from ate_dispatcher.control import SocketServer
+from ate_dispatcher.control._place import Place
 from ate_dispatcher.sse import (
     ChannelContainer,
     ConnectionsFactory,
@@ -392,6 +394,41 @@ def test_main_serves_until_shutdown(path):
     assert server.shutdown(BOUND)
     thread.join(BOUND)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_shutdown_while_it_begins_is_waited_for(path, gate, monkeypatch, fails):
+    """When it returns nothing is there any more, whether the beginning went well or not."""
+    take = Place.take
+
+    def slow(place):
+        gate.park()
+        if fails:
+            raise PermissionError(place.path)
+        return take(place)
+
+    monkeypatch.setattr(Place, "take", slow)
+    server, ended = SocketServer(path), []
+
+    def main():
+        try:
+            server.main()
+        except PermissionError as error:
+            ended.append(error)
+
+    def stop():
+        ended.append((server.shutdown(BOUND), os.path.lexists(path)))
+
+    threads = [threading.Thread(target=main), threading.Thread(target=stop)]
+    threads[0].start()
+    gate.wait_parked()
+    threads[1].start()
+    until(lambda: server._stopping)
+    gate.open()
+    for thread in threads:
+        thread.join(BOUND)
+    assert (True, False) in ended
+    assert len(ended) == 1 + fails
 
 
 def test_a_server_that_was_shut_down_before_it_began(path):
