@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Mapping, Optional, Union
+from contextlib import suppress
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Union
 
+from .._exceptions import ATEDispatcherError
 from ..control import SocketClient as ThreadedClient
 from ..control import SocketServer as ThreadedServer
 from ..control._place import AnyPath
@@ -86,15 +89,14 @@ class SocketClient:
 
     async def create_channel(self) -> str:
         """Have the server create a channel; give its id."""
-        return await in_thread(self.threaded.create_channel, undo=self.threaded.remove_channel)
+        return await in_thread(
+            self.threaded.create_channel, undo=_at_best(self.threaded.remove_channel)
+        )
 
     async def register(self, channel_id: str) -> str:
         """Add a listener to a channel; give its id."""
-
-        def undo(listener_id: str) -> None:
-            self.threaded.remove_listener(channel_id, listener_id)
-
-        return await in_thread(self.threaded.register, channel_id, undo=undo)
+        undo = partial(self.threaded.remove_listener, channel_id)
+        return await in_thread(self.threaded.register, channel_id, undo=_at_best(undo))
 
     def stream(self, channel_id: str, listener_id: str) -> AsyncStream[str]:
         """Stream the messages of a listener, each as the channel adapts it, as JSON text."""
@@ -149,3 +151,13 @@ class SocketClient:
     ) -> Optional[Dict[str, Any]]:
         """Stop the dispatcher, and the server then; give the report."""
         return await in_thread(self.threaded.stop, drain, timeout)
+
+
+def _at_best(undo: Callable[[str], None]) -> Callable[[str], None]:
+    """Have something undone that may be gone already, as the whole server may be."""
+
+    def tried(name: str) -> None:
+        with suppress(ATEDispatcherError):
+            undo(name)
+
+    return tried

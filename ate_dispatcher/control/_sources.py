@@ -10,6 +10,7 @@ from threading import TIMEOUT_MAX
 from typing import Any, Callable
 
 from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._outcomes import RequestStatus
 from .._readers import Reader
 from .._request import Request
 from ..dispatcher import ATEDispatcher
@@ -121,8 +122,9 @@ class RequestSource(Source):
         return end_row(self._request, self._number, now, self._offset)
 
     def cut(self, reason: str) -> None:
-        """Cancel the request, and do not wait for what becomes of it."""
-        self._cut = self._cut or reason
+        """Cancel an open request, and do not wait for what becomes of it."""
+        if self._request.status is RequestStatus.OPEN:
+            self._cut = self._cut or reason
         self._request.cancel()
         self._reader.finish()
 

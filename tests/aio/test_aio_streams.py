@@ -477,17 +477,24 @@ def test_channels_of_asyncio_behind_a_socket(path):
 
 def test_a_cancelled_creation_is_undone(path):
     """Nobody would know the id."""
+    created = threading.Event()
+
+    class Container(ChannelContainer):
+        def register(self, channel):
+            super().register(channel)
+            created.set()
+
+    container = Container()
 
     async def main():
-        async with SocketServer(path) as server:
+        async with SocketServer(path, container=container):
             client = SocketClient(path)
             creating = asyncio.ensure_future(client.create_channel())
             await asyncio.sleep(0)
             creating.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await creating
-            container = server.container
-            await client.send_payload({"v": "ping"})
+            await until(created.is_set)
             await until(lambda: container.get_all_ids() == ())
 
     run(main)

@@ -257,7 +257,8 @@ def test_stop_without_draining_ends_what_is_open(path):
         assert begun.wait(BOUND)
         assert client.stop(drain=False)["finished"]
         rows = list(stream)
-        assert rows == [] or rows[-1]["status"] == "STOPPED"
+        assert [row["status"] for row in rows] == ["CANCELLED", "STOPPED"]
+        assert stream.reason == "the request is STOPPED"
 
 
 def test_a_stop_that_is_wrong_stops_nothing(dispatcher, station, remote):
