@@ -64,7 +64,7 @@ def test_a_shutdown_while_clients_come_and_go(path, seed):
             visitors = [threading.Thread(target=visit, args=(path, n)) for n in range(4)]
             for visitor in visitors:
                 visitor.start()
-            threading.Event().wait(chance.random() / 4)
+            threading.Event().wait(chance.random())
             assert server.shutdown(BOUND) is True
             for visitor in visitors:
                 visitor.join(BOUND)
