@@ -3,7 +3,7 @@
 How the package is laid out, lower layers never importing higher ones::
 
     pure data and rules     _version  _exceptions  _address  _outcomes  _topics  _backoff
-    what is small           _codec  _states  _target
+    what is small           _codec  _states  _target  _words
     decisions, given `now`  _routes  _ledger  _deadlines  _options  _safety  _statistics
     threads and mailboxes   _mailbox  _callbacks  _waiting  _messages  _delivery  _loop_thread
     what work waits for     _ranked  _resources
@@ -15,6 +15,7 @@ How the package is laid out, lower layers never importing higher ones::
     recordings              record
     restarts, sites         supervision
     event streams           sse
+    from another process    control
     publish/subscribe       bus
     applications on a bus   application
     other machines          bridge
@@ -31,6 +32,8 @@ from ._exceptions import (
     BusTimeoutError,
     BusURLError,
     CallbackError,
+    ControlConnectionError,
+    ControlTimeoutError,
     DeadlockError,
     InvalidArgumentError,
     InvalidTypeError,
@@ -91,6 +94,8 @@ __all__ = [
     "BusTimeoutError",
     "BusURLError",
     "CallbackError",
+    "ControlConnectionError",
+    "ControlTimeoutError",
     "DeadlockError",
     "ExecutorProducer",
     "InvalidArgumentError",

@@ -24,6 +24,8 @@
     ├── ProcessLostError                the process of a ProcessProducer ended, or never began
     ├── SiteBarrierError (RuntimeError) the sites of a SiteBarrier did not come together
     ├── ResourceError                   an application's resource could not be entered
+    ├── ControlConnectionError          (ConnectionError)  a control socket not reached, or lost
+    │   └── ControlTimeoutError         (TimeoutError)  no answer from a control socket in time
     ├── StorageError                    (OSError)       what should survive cannot be stored or read
     ├── RecordingError                  (OSError)       a recording that cannot be written
     ├── NotARecordingError              (ValueError)    a file that no recorder wrote
@@ -33,7 +35,7 @@
         ├── BusURLError                 (ValueError)    a URL that cannot be read, or not be meant
         │   └── UnknownSchemeError      (ValueError)    no driver of that name
         ├── NotJSONError                (TypeError)     data that JSON has no form for
-        ├── PayloadTooLargeError        (ValueError)    more bytes than the broker takes
+        ├── PayloadTooLargeError        (ValueError)    more bytes than the other side takes
         ├── UndecodableMessageError     (ValueError)    a message from outside that is no JSON
         ├── RemoteError                 what a producer on another machine raised
         ├── NoReplyError                (TimeoutError)  nobody answered a request in time
@@ -59,6 +61,8 @@ __all__ = [
     "BusTimeoutError",
     "BusURLError",
     "CallbackError",
+    "ControlConnectionError",
+    "ControlTimeoutError",
     "DeadlockError",
     "InvalidArgumentError",
     "InvalidTypeError",
@@ -209,6 +213,14 @@ class ResourceError(ATEDispatcherError):
     """A resource of an application could not be entered; its own error is the cause."""
 
 
+class ControlConnectionError(ATEDispatcherError, ConnectionError):
+    """A control socket cannot be reached, refused us, or was lost."""
+
+
+class ControlTimeoutError(ControlConnectionError, TimeoutError):
+    """A control socket did not answer in time; whether the command was carried out is not known."""
+
+
 class StorageError(ATEDispatcherError, OSError):
     """A storage of channels cannot be opened, read or written; the message names the file."""
 
@@ -265,7 +277,7 @@ class NotJSONError(BusError, TypeError):
 
 
 class PayloadTooLargeError(BusError, ValueError):
-    """A message has more bytes than its broker takes; it was not sent."""
+    """A message has more bytes than who is to have it takes; it was not sent, or not read."""
 
 
 class UndecodableMessageError(BusError, ValueError):

@@ -56,13 +56,19 @@ class Reader:
             )
         self.dropped += 1
 
+    def take(self, timeout: Optional[float]) -> Optional[Outcome]:
+        """Give the next outcome, None at the end; raise `queue.Empty` after `timeout` seconds."""
+        outcome: Optional[Outcome] = self._queue.get(timeout=timeout)
+        if outcome is None:
+            self._queue.put(None)  # a reader asked again after the end gets the end again
+        return outcome
+
     def __iter__(self) -> Reader:
         return self
 
     def __next__(self) -> Outcome:
-        outcome: Optional[Outcome] = self._queue.get()
+        outcome = self.take(None)
         if outcome is None:
-            self._queue.put(None)  # a reader asked again after the end gets the end again
             raise StopIteration
         return outcome
 

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     _add_bridge(commands)
     _add_recordings(commands)
+    _add_control(commands)
     return parser
 
 
@@ -116,6 +117,29 @@ def _add_recordings(commands: Any) -> None:
         help="a ResultListener that gets the events instead; may be given several times",
     )
     replay.set_defaults(run=_replay)
+
+
+def _add_control(commands: Any) -> None:
+    """Add the commands that drive a dispatcher in another process."""
+    control = commands.add_parser("ctl", help="drive a dispatcher over its control socket")
+    control.add_argument("path", metavar="PATH", help="where its SocketServer listens")
+    verbs = control.add_subparsers(title="verbs", metavar="VERB", required=True)
+    send = verbs.add_parser("send", help="send a request and print its outcomes")
+    send.add_argument("topic", metavar="TOPIC")
+    send.add_argument("words", metavar="ARG", nargs="*", help="JSON or text; name=value: a keyword")
+    send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
+    send.add_argument("--priority", type=int, default=0, help="the highest first (0)")
+    many = {"action": "append", "default": []}
+    send.add_argument("--site", metavar="SITE", help="a number or a word; several times", **many)
+    send.add_argument("--to", metavar="NAME", help="a producer; several times", **many)
+    send.add_argument("--json", action="store_true", help="one JSON object a line")
+    send.set_defaults(run=_control_send)
+    statistics = verbs.add_parser("statistics", help="print what the dispatcher has counted")
+    statistics.set_defaults(run=_control_statistics)
+    stop = verbs.add_parser("stop", help="stop the dispatcher and the server")
+    stop.add_argument("--no-drain", action="store_true", help="end open requests at once")
+    stop.add_argument("--timeout", type=float, help="seconds for all of it")
+    stop.set_defaults(run=_control_stop)
 
 
 def _version() -> str:
@@ -193,3 +217,30 @@ def _replay(arguments: argparse.Namespace) -> int:
     from .record._commands import replay_to_terminal
 
     return replay_to_terminal(arguments.file, arguments.speed, arguments.to)
+
+
+def _control_send(arguments: argparse.Namespace) -> int:
+    from .control._commands import send
+
+    return send(
+        arguments.path,
+        arguments.topic,
+        arguments.words,
+        arguments.ttl,
+        arguments.priority,
+        arguments.site,
+        arguments.to,
+        arguments.json,
+    )
+
+
+def _control_statistics(arguments: argparse.Namespace) -> int:
+    from .control._commands import print_statistics
+
+    return print_statistics(arguments.path)
+
+
+def _control_stop(arguments: argparse.Namespace) -> int:
+    from .control._commands import stop
+
+    return stop(arguments.path, not arguments.no_drain, arguments.timeout)

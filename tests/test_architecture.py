@@ -209,7 +209,8 @@ def test_every_module_says_what_is_in_it(module):
 
 PUBLIC = """
     VERSION_STR ATEDispatcher ATEDispatcherError AgentState BusConnectionError BusError
-    BusTimeoutError BusURLError CallbackError DeadlockError ExecutorProducer InvalidArgumentError
+    BusTimeoutError BusURLError CallbackError ControlConnectionError ControlTimeoutError
+    DeadlockError ExecutorProducer InvalidArgumentError
     InvalidTypeError ListenerStatistics MissingExtraError NameTakenError NoCurrentRequestError
     NoProducersError NoReplyError NotARecordingError NotJSONError Observer OptionsView Outcome
     OutcomeStatus OverloadedError PayloadTooLargeError Percentiles Phase ProcessLostError Producer

@@ -116,3 +116,15 @@ def test_record_and_replay(tmp_path):
         "limit 5.2: 8 events, passed on sites [0, 0, 1, 1]",
     ]
     assert (tmp_path / "run.jsonl").is_file()
+
+
+def test_remote_station(tmp_path):
+    """Two processes: requests, a watcher, statistics and stop over the control socket."""
+    assert run("remote_station.py", tmp_path).splitlines() == [
+        "dmm0 OK 5.2",
+        "dmm1 OK 6.2",
+        "seen by the watcher: outcome outcome end",
+        "site 1 alone: 6.0",
+        "stopped: True",
+        "the station has ended with 0",
+    ]

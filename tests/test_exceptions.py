@@ -34,6 +34,8 @@ TREE = {
     "ProcessLostError": ("ATEDispatcherError", None),
     "SiteBarrierError": ("ATEDispatcherError", RuntimeError),
     "ResourceError": ("ATEDispatcherError", None),
+    "ControlConnectionError": ("ATEDispatcherError", ConnectionError),
+    "ControlTimeoutError": ("ControlConnectionError", TimeoutError),
     "StorageError": ("ATEDispatcherError", OSError),
     "RecordingError": ("ATEDispatcherError", OSError),
     "NotARecordingError": ("ATEDispatcherError", ValueError),

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Generic
 
 import pytest
 
@@ -15,6 +16,7 @@ ROW = re.compile(
     r"\| (?:`([^`]+)` \((coroutine|plain)\)|as it is) \|$",
     re.MULTILINE,
 )
+PLAIN = re.compile(r"<(?:built-in function |class '[\w.]*?)(\w+)'?>")
 ROWS = ROW.findall(TEXT)
 DOCUMENTED = """
     PubSub PubSub.add_client PubSub.remove_client PubSub.subscribe PubSub.unsubscribe
@@ -26,6 +28,25 @@ DOCUMENTED = """
     SocketProviderFactory SocketProviderFactory.from_config SocketProviderFactory.from_url
     SocketProvider MqttConfig KafkaConfig SupportedContextManagers
     socket.publish socket.subscribe socket.unsubscribe socket.request socket.reply
+    MessageContract MessageContract.type MessageContract.payload MessageContract.id Message
+    SignedMessage SignedMessage.sender_id MESSAGE_TYPE_CLOSED MessageQueueListener
+    MessageQueueListener.start MessageQueueListener.stop MessageQueueListener.on_message
+    ConnectionsFactory AbstractChannel AbstractChannel.add_listener
+    AbstractChannel.register_listener AbstractChannel.remove_listener
+    AbstractChannel.get_listener AbstractChannel.dispatch AbstractChannel.broadcast
+    AbstractChannel.message_stream AbstractChannel.watch AbstractChannel.stream_delay_seconds
+    SSEChannel SSEChannel.adapt SSEChannel.retry_timeout_milliseconds DataProcessingChannel
+    DataProcessingChannel.process_queue DataProcessingChannel.adapt
+    SimpleDistributedApplicationListener SimpleDistributedApplicationListener.set_action
+    SimpleDistributedApplicationListener.dispatch_to
+    SimpleDistributedApplicationListener.on_message SimpleDistributedApplicationChannel
+    SimpleDistributedApplicationChannel.register_listener AbstractChannelRepository
+    SSEChannelRepository SSEChannelRepository.create ChannelContainer ChannelContainer.register
+    ChannelContainer.register_iterable ChannelContainer.get ChannelContainer.rm
+    ChannelContainer.get_all_ids SocketServer SocketServer.start SocketServer.shutdown
+    SocketServer.main SocketClient SocketClient.send_payload SocketClient.create_channel
+    SocketClient.register SocketClient.stream SocketClient.broadcast_message
+    SocketClient.dispatch SocketClient.remove_listener SocketClient.remove_channel
 """.split()  # noqa: SIM905
 
 
@@ -50,6 +71,8 @@ def found(path):
 def signature(path):
     """Give a signature as the table has it: without `self` and without types."""
     call, bound = found(path)
+    if inspect.isclass(call) and issubclass(call, Generic):  # has a `__new__` of its own on 3.8
+        call, bound = call.__init__, True
     whole = inspect.signature(call)
     parameters = [own.replace(annotation=own.empty) for own in whole.parameters.values()]
     return str(whole.replace(parameters=parameters[bound:], return_annotation=whole.empty))
@@ -72,7 +95,7 @@ def test_a_name(row):
         else:
             assert found(path)[0] is not None
     else:
-        assert signature(path).replace("<built-in function monotonic>", "monotonic") == shown[1:-1]
+        assert PLAIN.sub(r"\1", signature(path)) == shown[1:-1]
     if coroutine_path:
         form = found(coroutine_path)[0]
         assert inspect.iscoroutinefunction(form) == (kind == "coroutine")

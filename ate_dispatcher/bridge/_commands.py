@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from .._codec import encode
 from .._exceptions import InvalidArgumentError
@@ -17,6 +17,7 @@ from .._producer import Producer
 from .._routes import Subject
 from .._target import load_class
 from .._topics import ONE_WORD, REST, TopicFilter
+from .._words import arguments
 from ..dispatcher import ATEDispatcher
 from ._bridge import Bridge
 from ._host import AgentHost
@@ -88,7 +89,7 @@ def send(
     int
         0 if every producer answered well.
     """
-    args, kwargs = _arguments(words)
+    args, kwargs = arguments(words)
     with ATEDispatcher() as dispatcher, Bridge(
         dispatcher, url, namespace=namespace, expect={topic: expect} if expect else None
     ) as bridge:
@@ -146,29 +147,6 @@ def _subject(topic: str) -> Subject:
     pattern = TopicFilter(topic)
     wild = any(word == REST or word in ONE_WORD for word in pattern.words)
     return pattern if wild else topic
-
-
-def _arguments(words: Sequence[str]) -> Tuple[List[Any], Dict[str, Any]]:
-    args: List[Any] = []
-    kwargs: Dict[str, Any] = {}
-    for word in words:
-        keyword = re.match(r"([A-Za-z_]\w*)=", word)
-        if keyword is None:
-            args.append(_value(word))
-        elif keyword[1] in ("topic", "ttl"):
-            raise InvalidArgumentError(
-                f"{keyword[1]} is no keyword of the work: use TOPIC and --ttl"
-            )
-        else:
-            kwargs[keyword[1]] = _value(word[keyword.end() :])
-    return args, kwargs
-
-
-def _value(word: str) -> Any:
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word
 
 
 def _as_text(outcome: Outcome, with_topic: bool = False) -> str:

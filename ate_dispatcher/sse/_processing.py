@@ -130,12 +130,16 @@ class ResultStream(Reading):
                 self.close()
                 raise StopIteration
 
+    def cut(self) -> None:
+        """Take no more messages; what was taken on is still given. Thread-safe."""
+        self._connection.detach("it was closed", self)
+
     def close(self) -> None:
         """End it: what has not begun is not done, what runs is waited for. Closing twice is once.
 
         To be called by the thread that reads it.
         """
-        self._connection.detach("it was closed", self)
+        self.cut()
         executor, self._executor = self._executor, None
         for future in tuple(self._running):
             future.cancel()

@@ -63,7 +63,14 @@ class MessageStream(Reading, Generic[Item]):
         return self
 
     def __next__(self) -> Item:
-        envelope = self._take(None)
+        item: Item = self.within(None)
+        return item
+
+    def within(self, limit: Optional[float]) -> Any:
+        """Give what ``next`` gives, or `NOTHING_YET` once the clock shows `limit`."""
+        envelope = self._take(limit)
+        if envelope is NOTHING_YET:
+            return NOTHING_YET
         if envelope is None or envelope.message.type == MESSAGE_TYPE_CLOSED:
             self._over(envelope)
             raise StopIteration

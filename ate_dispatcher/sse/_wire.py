@@ -10,9 +10,12 @@ import codecs
 import re
 from typing import List, NamedTuple, Optional
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._exceptions import InvalidArgumentError, InvalidTypeError, PayloadTooLargeError
 
 __all__ = ["EventParser", "ServerSentEvent", "encode_comment", "encode_event", "parse_events"]
+
+LONGEST = 16 * 1024 * 1024
+"""Characters of an event that a reader takes, if nothing else is said."""
 
 _LINE_END = re.compile("\r\n|\r|\n")
 _DIGITS = re.compile("[0-9]+")
@@ -80,11 +83,17 @@ def encode_comment(text: str = "") -> bytes:
 
 def parse_events(data: bytes) -> List[ServerSentEvent]:
     """Read a whole stream. An event that the stream ends within is none, as the standard has it."""
-    return EventParser().feed(data)
+    return EventParser(longest=None).feed(data)
 
 
 class EventParser:
     """Reads a stream piece by piece, wherever it may be cut.
+
+    Parameters
+    ----------
+    longest : int, optional
+        Characters that the lines of one event, or of what stands between two, may have together;
+        None for as many as there are. Whoever writes the stream could fill our memory otherwise.
 
     Attributes
     ----------
@@ -94,7 +103,15 @@ class EventParser:
         Milliseconds to wait before coming again, if the stream has said so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: Optional[int] = LONGEST) -> None:
+        if longest is not None:
+            if isinstance(longest, bool) or not isinstance(longest, int):
+                raise InvalidTypeError(f"longest must be a number of characters, not {longest!r}")
+            if longest < 1:
+                raise InvalidArgumentError(f"longest must be at least 1, not {longest}")
+        self._longest = longest
+        self._size = 0  # of the event that has not ended yet
+        self._broken = False
         self.last_event_id = ""
         self.retry: Optional[int] = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -105,9 +122,18 @@ class EventParser:
         self._data: List[str] = []
 
     def feed(self, data: bytes) -> List[ServerSentEvent]:
-        """Give the events that end within this piece."""
+        """Give the events that end within this piece.
+
+        Raises
+        ------
+        PayloadTooLargeError
+            An event has more than `longest` characters. Those that ended before it in this piece
+            are given first, and the next call raises; nothing can be read after it.
+        """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise InvalidTypeError(f"a stream is bytes, not {type(data).__name__}")
+        if self._broken:
+            raise self._too_large()
         text = self._decoder.decode(bytes(data))
         if not text:
             return []
@@ -121,13 +147,35 @@ class EventParser:
         *ended, rest = _LINE_END.split(text)
         events = []
         for line in ended:
-            event = self._line("".join([*self._pieces, line]))
+            if self._exceeds(len(line)):
+                break
+            whole = "".join([*self._pieces, line])
             self._pieces = []
+            if not whole:
+                self._size = 0
+            event = self._line(whole)
             if event is not None:
                 events.append(event)
-        if rest:
-            self._pieces.append(rest)
+        else:
+            if rest and not self._exceeds(len(rest)):
+                self._pieces.append(rest)
+        if self._broken and not events:
+            raise self._too_large()
         return events
+
+    def _exceeds(self, more: int) -> bool:
+        """Count characters; whether there are too many: then all that was kept is let go."""
+        self._size += more
+        if self._longest is not None and self._size > self._longest:
+            self._broken = True
+            self._pieces, self._data = [], []
+        return self._broken
+
+    def _too_large(self) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"an event has more than {self._longest} characters: the stream is not read any "
+            "further; EventParser(longest=…) says how many may be"
+        )
 
     def _line(self, line: str) -> Optional[ServerSentEvent]:
         if not line:

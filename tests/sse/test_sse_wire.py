@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ate_dispatcher import InvalidArgumentError, InvalidTypeError
+from ate_dispatcher import InvalidArgumentError, InvalidTypeError, PayloadTooLargeError
 from ate_dispatcher.sse import (
     EventParser,
     ServerSentEvent,
@@ -167,3 +167,51 @@ def test_an_absurd_retry_is_ignored():
     parser = EventParser()
     parser.feed(b"retry: " + b"9" * 10_000 + b"\n")
     assert parser.retry is None
+
+
+# ---- bounds --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 8, 1000])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"data: " + b"x" * 60,
+        b"data: " + b"x" * 60 + b"\n\n",
+        b"data: xxxx\n" * 6,
+        b": a comment\n" * 6,
+        b"id: 123456\nevent: 123456\ndata: 123456\ndata: 1234567890\n\n",
+    ],
+    ids=["a line without an end", "a long line", "many lines", "comments", "many fields"],
+)
+def test_an_event_that_is_too_long(data, pieces):
+    """Told, nothing of it kept, and nothing is read after it; what was whole before is given."""
+    parser = EventParser(longest=45)
+    events = []
+
+    def feed_all():
+        for start in range(0, len(data) + 22, pieces):
+            events.extend(parser.feed((b"data: whole\n\n" + data)[start : start + pieces]))
+        parser.feed(b"")
+
+    with pytest.raises(PayloadTooLargeError, match=r"more than 45 characters.*longest="):
+        feed_all()
+    assert events == [ServerSentEvent("message", "whole", "")]
+    assert parser._pieces == parser._data == []
+    with pytest.raises(PayloadTooLargeError):
+        parser.feed(b"data: later\n\n")
+
+
+def test_the_bound_is_of_one_event():
+    """However many there are, and up to the very last character."""
+    parser = EventParser(longest=10)
+    assert len(parser.feed(b"data: 1234\n\n" * 1000)) == 1000
+    assert EventParser(longest=None).feed(b"data: " + b"x" * 20_000_000 + b"\n\n")
+    with pytest.raises(PayloadTooLargeError):
+        EventParser().feed(b"data: " + b"x" * 20_000_000)
+
+
+@pytest.mark.parametrize("longest", [0, -1, "9", 1.5, True])
+def test_a_bound_that_cannot_be(longest):
+    with pytest.raises((InvalidTypeError, InvalidArgumentError), match="longest must be"):
+        EventParser(longest=longest)

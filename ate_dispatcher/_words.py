@@ -1,0 +1,41 @@
+"""Words of a command line as the arguments of a request."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Dict, List, Sequence, Tuple
+
+from ._exceptions import InvalidArgumentError
+
+__all__ = ["arguments"]
+
+
+def arguments(words: Sequence[str]) -> Tuple[List[Any], Dict[str, Any]]:
+    """Read arguments and keywords: JSON, or text that is none; ``name=value`` is a keyword.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A keyword is the name of an option.
+    """
+    args: List[Any] = []
+    kwargs: Dict[str, Any] = {}
+    for word in words:
+        keyword = re.match(r"([A-Za-z_]\w*)=", word)
+        if keyword is None:
+            args.append(_value(word))
+        elif keyword[1] in ("topic", "ttl"):
+            raise InvalidArgumentError(
+                f"{keyword[1]} is no keyword of the work: use TOPIC and --ttl"
+            )
+        else:
+            kwargs[keyword[1]] = _value(word[keyword.end() :])
+    return args, kwargs
+
+
+def _value(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
