@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from .._codec import encode
-from .._exceptions import InvalidArgumentError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus
 from .._producer import Producer
