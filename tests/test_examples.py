@@ -128,3 +128,17 @@ def test_remote_station(tmp_path):
         "stopped: True",
         "the station has ended with 0",
     ]
+
+
+@pytest.mark.parametrize("name", ["memory", pytest.param("mqtt", marks=pytest.mark.system)])
+def test_whole_station(tmp_path, name):
+    """A recorder, an event stream, a status channel and a bridge tell the same of two requests."""
+    needed(BROKERS[name])
+    with BROKERS[name]() as broker:
+        assert run("whole_station.py", tmp_path, broker.url).splitlines() == [
+            "recorded: 6.0 7.0",
+            "streamed: outcome end outcome end",
+            "told:",
+            "  floor.station7 done: voltage COMPLETE",
+            "  floor.station7 done: voltage COMPLETE",
+        ]
