@@ -15,6 +15,7 @@ How the package is laid out, lower layers never importing higher ones::
     recordings              record
     restarts, sites         supervision
     event streams           sse
+    watched in a browser    monitor
     publish/subscribe       bus
     applications on a bus   application
     other machines          bridge

@@ -269,13 +269,19 @@ class Membership(threading.Thread):
             else None
         )
 
-    def _tap(self, hook: str) -> Callable[[Any], None]:
-        calls = tuple(getattr(observer, hook) for observer in self._watching)
+    def _tap(self, hook: str) -> Optional[Callable[[Any], None]]:
+        """Give what tells the observers that override a hook; None if none does."""
+        base = getattr(Observer, hook)
+        hooks = ((observer, getattr(observer, hook)) for observer in self._watching)
+        calls = tuple((o, call) for o, call in hooks if getattr(call, "__func__", None) is not base)
+        if not calls:
+            return None
         post = self._callbacks.post
 
         def tell(event: Any) -> None:
-            for call in calls:
-                post(call, event)
+            for observer, call in calls:
+                if not observer._ate_paused:
+                    post(call, event)
 
         return tell
 

@@ -17,8 +17,12 @@ class Observer:
 
     Every hook runs on the dispatcher's callback thread, in the order in which the dispatcher's
     thread saw things happen; one that raises is logged. With no observer added, none of this costs
-    anything.
+    anything; with one, only the hooks that it overrides do.
     """
+
+    # While true it is not told of requests, outcomes and ends. Any thread sets it, the dispatcher's
+    # reads it for each of them: one attribute, so it sees the old or the new, and may be late.
+    _ate_paused = False
 
     def on_request(self, request: Request) -> None:
         """A request was scattered, or found no producer."""

@@ -59,9 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("results.csv"), help="CSV file (results.csv)"
     )
     demo.add_argument("--bus", metavar="URL", help="instruments as processes on this bus")
+    demo.add_argument(
+        "--monitor", action="store_true", help="show it in a browser, until Ctrl-C ends it"
+    )
     demo.set_defaults(run=_demo)
     _add_bridge(commands)
     _add_recordings(commands)
+    _add_monitor(commands)
     return parser
 
 
@@ -109,6 +113,22 @@ def _add_recordings(commands: Any) -> None:
     replay.set_defaults(run=_replay)
 
 
+def _add_monitor(commands: Any) -> None:
+    """Add the command that shows a dispatcher in a browser."""
+    monitor = commands.add_parser(
+        "monitor",
+        help="show a dispatcher of yours in a browser",
+        description="Start a dispatcher and show it as a web page. Beyond this machine (--host) "
+        "a browser must bring a token: that in ATE_MONITOR_TOKEN, or one that is printed.",
+    )
+    monitor.add_argument(
+        "target", metavar="MODULE:NAME", help="a dispatcher, or a function that gives one"
+    )
+    monitor.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    monitor.add_argument("--port", type=int, default=0, help="of the page (a free one)")
+    monitor.set_defaults(run=_monitor)
+
+
 def _version() -> str:
     return f"ate-dispatcher {__version__}"
 
@@ -135,6 +155,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         not arguments.no_color,
         arguments.output,
         arguments.bus,
+        monitor=arguments.monitor,
     )
 
 
@@ -182,3 +203,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     from .record._commands import replay_to_terminal
 
     return replay_to_terminal(arguments.file, arguments.speed)
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from .monitor._command import run_monitor
+
+    return run_monitor(arguments.target, arguments.host, arguments.port)

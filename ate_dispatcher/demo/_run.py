@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 from rich.console import Console
 
 from .._request import Request
 from ..dispatcher import ATEDispatcher
+from ..monitor import Monitor
 from ._bench import Place, places
 from ._display import Display, adds_up, print_summary, say
 from ._instruments import COMMANDS, IDENTITY
@@ -33,6 +36,7 @@ def run_demo(
     color: bool = True,
     output: Path = Path("results.csv"),
     bus: Optional[str] = None,
+    monitor: bool = False,
 ) -> int:
     """Run the demo.
 
@@ -49,6 +53,8 @@ def run_demo(
     bus : str, optional
         The URL of a bus: each site's instruments run in a process of their own and are reached
         over it. Without it they are threads of this process.
+    monitor : bool
+        Show it in a browser: print where, and stay after the last round until Ctrl-C.
 
     Returns
     -------
@@ -69,7 +75,7 @@ def run_demo(
                 if bus is None
                 else spread(dispatcher, bench, seed, bus)
             )
-            with here:
+            with here, _watched(console, dispatcher, monitor):
                 _measure(console, dispatcher, bench, rounds, sent)
     except KeyboardInterrupt:
         interrupted = True
@@ -89,6 +95,22 @@ def run_demo(
     if not good:
         return 1
     return 130 if interrupted else 0
+
+
+@contextmanager
+def _watched(console: Console, dispatcher: ATEDispatcher, monitor: bool) -> Iterator[None]:
+    """Show the bench in a browser, and let it be looked at when the last round is over."""
+    if not monitor:
+        yield
+        return
+    with Monitor(dispatcher) as page:
+        say(console, f"watch it at {page.url}")
+        yield
+        say(console, f"the last round is over, its picture stays at {page.url}: Ctrl-C ends it")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            pass  # as it was told to
 
 
 def _measure(
