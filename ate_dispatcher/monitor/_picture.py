@@ -9,7 +9,7 @@ from typing import Any, Deque, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from .._outcomes import RequestStatus
 from ..timeline import Record, Row, Sent
-from ._station import NAME, Look, Station
+from ._station import NAME, STOPPED, Look, Station
 from ._text import shortened
 from ._watch import Change, Ended, Noted, Seen
 
@@ -36,6 +36,7 @@ REASON = 240
 LATENCIES = 4000
 """Latencies of one second that are kept until it is over."""
 
+_MEMBERS = ("topics", "topic_count", "producer_count", "listener_count", "producers", "listeners")
 _NOBODY = RequestStatus.NO_PRODUCERS.value
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -121,6 +122,8 @@ class Picture:
             self._gone.pop(name, None)
         gone = [[shortened(name, NAME), *how] for name, how in self._gone.items()]
         station = {**look.station, "gone": gone, "sampled": sampled}
+        if station.get("state") == STOPPED:  # everybody has left: show who was there
+            station.update(_as_last_seen(self._station))
         news = {key: value for key, value in station.items() if self._station.get(key) != value}
         self._station = station
         if not (news or changed):
@@ -187,6 +190,16 @@ class Picture:
 
     def _moved(self, time: Optional[float]) -> Optional[float]:
         return None if time is None else round(time + self._offset, 6)
+
+
+def _as_last_seen(station: Station) -> Station:
+    kept = {key: station[key] for key in _MEMBERS if key in station}
+    for kind in ("producers", "listeners"):
+        over = {"state": STOPPED, "depth": 0}
+        if kind == "producers":
+            over["busy"] = None
+        kept[kind] = [{**each, **over} for each in kept.get(kind, ())]
+    return {**kept, "gone": station.get("gone", [])}
 
 
 def _nobody(ended: Ended) -> Row:

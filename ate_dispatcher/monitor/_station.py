@@ -10,13 +10,15 @@ from .._statistics import ListenerStatistics, ProducerStatistics
 from ..dispatcher import ATEDispatcher
 from ._text import shortened
 
-__all__ = ["MOST", "NAME", "Look", "Station", "look"]
+__all__ = ["MOST", "NAME", "STOPPED", "Look", "Station", "look"]
 
 MOST = 300
 """Topics, producers and listeners that are listed; of more, how many there are is told."""
 
 NAME = 120
 """Characters of a name or a topic that are shown."""
+
+STOPPED = "stopped"
 
 Station = Dict[str, Any]
 
@@ -74,7 +76,7 @@ def look(dispatcher: ATEDispatcher, offset: float) -> Look:
 def _state(dispatcher: ATEDispatcher) -> str:
     if dispatcher.is_alive():
         return "running"
-    return "stopped" if dispatcher.ident is not None else "not started"
+    return STOPPED if dispatcher.ident is not None else "not started"
 
 
 def _producer(agent: Agent, statistics: ProducerStatistics, offset: float) -> Station:

@@ -220,7 +220,7 @@ def test_an_idle_monitor_sleeps(dispatcher, echo, monkeypatch):
         assert slept.wait(BOUND)
 
 
-# ---- observers, as they are now --------------------------------------------------------------------
+# ---- observers, as they are now ------------------------------------------------------------------
 
 
 def test_an_observer_costs_only_what_it_overrides(dispatcher, echo):
@@ -397,7 +397,7 @@ def test_a_port_that_is_taken(dispatcher, monitor):
         Monitor(dispatcher, port=monitor._server.port)
 
 
-# ---- clients that do not behave --------------------------------------------------------------------
+# ---- clients that do not behave ------------------------------------------------------------------
 
 
 @needs_proc

@@ -175,6 +175,19 @@ def test_an_agent_that_failed_is_named_until_it_is_back():
     assert said["station"]["gone"] == []
 
 
+def test_who_was_there_is_shown_when_the_dispatcher_has_stopped():
+    """Its agents leave it then; the page is not empty because of that."""
+    picture = Picture(0.0)
+    dmm = {"name": "dmm0", "state": "busy", "busy": ["voltage", 1.0, ""], "depth": 3}
+    before = {"state": "running", "producers": [dmm], "listeners": [], "topics": [1]}
+    picture.look(Look(before, {}), False, 1.0)
+    picture.look(Look({"state": "stopped", "producers": [], "topics": []}, {}), False, 2.0)
+    picture.look(Look({"state": "stopped", "producers": [], "topics": []}, {}), False, 3.0)
+    shown = json.loads(picture.snapshot(3.0))["station"]
+    assert shown["producers"] == [{"name": "dmm0", "state": "stopped", "busy": None, "depth": 0}]
+    assert shown["topics"] == [1]
+
+
 def test_a_request_that_nobody_took_is_shown():
     """It has no outcome; without this nobody would see why nothing happens."""
     picture = Picture(0.0)
