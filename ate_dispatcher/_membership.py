@@ -280,7 +280,11 @@ class Membership(threading.Thread):
 
         def tell(event: Any) -> None:
             for observer, call in calls:
-                if not observer._ate_paused:
+                left = observer._ate_left
+                if left is None:
+                    post(call, event)
+                elif left > 0:
+                    observer._ate_left = left - 1
                     post(call, event)
 
         return tell

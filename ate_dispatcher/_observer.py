@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from ._outcomes import Outcome
@@ -20,9 +20,10 @@ class Observer:
     anything; with one, only the hooks that it overrides do.
     """
 
-    # While true it is not told of requests, outcomes and ends. Any thread sets it, the dispatcher's
-    # reads it for each of them: one attribute, so it sees the old or the new, and may be late.
-    _ate_paused = False
+    # Of how many more requests, outcomes and ends it is told; None for all. The dispatcher's thread
+    # counts down, whoever renews it writes a new number: each is one attribute, and where they meet
+    # one of the two is lost, which is a few more or less.
+    _ate_left: Optional[int] = None
 
     def on_request(self, request: Request) -> None:
         """A request was scattered, or found no producer."""

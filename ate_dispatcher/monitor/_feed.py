@@ -12,7 +12,7 @@ from ..dispatcher import ATEDispatcher
 from ..sse import ByteStream, ConnectionsFactory, Message, SSEChannel, encode_event
 from ..timeline import trace_of
 from ._picture import Picture
-from ._station import look
+from ._station import Look, look
 from ._watch import Watch
 
 __all__ = ["Feed"]
@@ -25,8 +25,8 @@ OUTCOMES_EVERY = 0.1
 LOOK_EVERY = 0.25
 """Seconds between two looks at the dispatcher, at least."""
 
-SHARE = 0.02
-"""Of a core that looking may take: it is done less often where many requests are open."""
+SHARE = 0.01
+"""Of a core that looking may take: it is done less often where there are many agents."""
 
 KEPT = 300
 """Messages that a browser may be behind, and that are kept for one that comes again."""
@@ -63,6 +63,8 @@ class Feed:
         )
         self._next_look = 0.0
         self._sampled_until = 0.0
+        self._looked = (0.0, 0)  # when, and what had happened by then
+        self._happening = 0.0  # in a second
         self._thread = threading.Thread(
             target=self._run, name=f"{dispatcher.name}-monitor", daemon=True
         )
@@ -148,9 +150,9 @@ class Feed:
     def _beat(self) -> Optional[float]:
         """Send what is new; give for how long nothing but the bell can bring more."""
         began = time.monotonic()
-        if self._watch.paused:
+        if self._watch.used_up:
             self._sampled_until = began + 2.0
-        noted = self._watch.take(began)
+        noted = self._watch.take(began, self._happening)
         sampled = began < self._sampled_until
         with self._lock:
             self._send("outcomes", self._picture.add(noted))
@@ -161,9 +163,17 @@ class Feed:
                 self._send("station", self._picture.look(seen, sampled, self._now()))
             spent = time.thread_time() - spent
             self._next_look = began + max(LOOK_EVERY, spent / SHARE)
+            self._keep_pace(began, seen)
         if self._clients or noted or sampled:
             return max(0.0, self._next_look - time.monotonic())
         return None
+
+    def _keep_pace(self, now: float, seen: Look) -> None:
+        then, had = self._looked
+        happened = sum(seen.station["ended"].values())
+        happened += sum(answers for answers, _ in seen.answers.values())
+        self._happening = max(0, happened - had) / max(now - then, LOOK_EVERY)
+        self._looked = (now, happened)
 
     def _send(self, kind: str, text: str) -> None:
         if text:

@@ -43,7 +43,7 @@ def look(dispatcher: ATEDispatcher, offset: float) -> Look:
     offset : float
         What makes a reading of the dispatcher's clock seconds since the epoch.
     """
-    statistics = dispatcher.statistics()
+    statistics = dispatcher._counted({})  # the open requests are not gone through
     agents = dispatcher.agents
     producers, listeners = statistics.producers, statistics.listeners
     station = {

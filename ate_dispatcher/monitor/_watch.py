@@ -18,10 +18,13 @@ from ._text import brief
 __all__ = ["Change", "Ended", "Noted", "Seen", "Watch"]
 
 RATE = 2500.0
-"""Outcomes and ends noted in a second, in the long run."""
+"""Outcomes and ends in a second, up to which all are noted."""
+
+SAMPLE = 250.0
+"""How many are noted in a second when there are more."""
 
 BURST = 500
-"""Of them noted at once."""
+"""How many are noted at once."""
 
 MOST_LATE = 10_000
 """Late answers that wait to be drawn; they are not within the allowance."""
@@ -62,33 +65,34 @@ class Watch(Observer):
     ----------
     clock : callable
         The dispatcher's.
-    ring : callable
-        Called when there is something to take, or the allowance is used up.
+    ring : threading.Event
+        Set when there is something to take.
 
     Notes
     -----
     The callback thread appends to the queue, the thread of the feed takes from its other end: both
     are single calls of a `collections.deque`, which are atomic, with and without the global
     interpreter lock. Beyond the allowance the dispatcher's thread does not even tell the callback
-    thread (`Observer._ate_paused`), so that a dispatcher at full speed keeps it.
+    thread (`Observer._ate_left`), so that a dispatcher at full speed keeps it.
     """
 
     def __init__(self, clock: Callable[[], float], ring: threading.Event) -> None:
         self._clock = clock
         self._ring = ring
         self._queue: Deque[Noted] = deque()
-        self._allowance = Allowance(RATE, BURST)
+        self._allowance = Allowance(RATE, SAMPLE, BURST)
+        self._ate_left = BURST
 
     @property
-    def paused(self) -> bool:
+    def used_up(self) -> bool:
         """Whether it looks away until the allowance is renewed."""
-        return self._ate_paused
+        return self._ate_left == 0
 
     # ---- the callback thread ---------------------------------------------------------------------
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Note it, and what its value looks like now."""
-        self._note(Seen(row_of(outcome, self._clock()), brief(outcome.value)))
+        self._put(Seen(row_of(outcome, self._clock()), brief(outcome.value)))
 
     def on_late(self, outcome: Outcome, in_time: bool) -> None:
         """Note it as late."""
@@ -102,7 +106,7 @@ class Watch(Observer):
         sent = Sent(request.topic, request.sent, request.queued, ttl, len(request.roster))
         end = End(request.topic, request.sent, request.status.value, self._clock())
         nobody = request.status is RequestStatus.NO_PRODUCERS
-        self._note(Ended(sent, end, request.reason if nobody else ""))
+        self._put(Ended(sent, end, request.reason if nobody else ""))
 
     def on_agent(self, name: str, state: AgentState) -> None:
         """Note that an agent has left."""
@@ -115,12 +119,6 @@ class Watch(Observer):
         if len(self._queue) < MOST_LATE:
             self._put(Mishap(listener, type(error).__name__, self._clock()))
 
-    def _note(self, noted: Noted) -> None:
-        self._put(noted)
-        if not self._allowance.note():
-            self._ate_paused = True  # before the bell: whoever renews the allowance sees it
-            self._ring.set()
-
     def _put(self, noted: Noted) -> None:
         self._queue.append(noted)
         if not self._ring.is_set():
@@ -128,12 +126,18 @@ class Watch(Observer):
 
     # ---- the thread of the feed ------------------------------------------------------------------
 
-    def take(self, now: float) -> List[Noted]:
-        """Take what was noted, and renew the allowance."""
+    def take(self, now: float, happening: float) -> List[Noted]:
+        """Take what was noted, and renew the allowance, `happening` so much in a second.
+
+        Where it is used up something was told, and so will be noted and ring: there is always
+        another call, should this renewal be lost.
+        """
         taken = []
         queue = self._queue
         for _ in range(len(queue)):
             taken.append(queue.popleft())
-        if self._allowance.renew(now) and self._ate_paused:
-            self._ate_paused = False
+        left = self._ate_left or 0
+        renewed = self._allowance.renew(now, left, happening)
+        if renewed != left:
+            self._ate_left = renewed
         return taken

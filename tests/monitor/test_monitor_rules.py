@@ -53,31 +53,21 @@ def test_any_value_is_shown_in_few_words(value, shown):
 
 
 def test_an_allowance_comes_back_with_time():
-    """So many at once, then as many a second as it says."""
-    allowance = Allowance(rate=10, burst=3)
-    allowance.renew(100.0)
-    assert [allowance.note() for _ in range(3)] == [True, True, False]
-    assert not allowance.renew(100.0)
-    assert allowance.renew(100.25)
-    assert [allowance.note() for _ in range(2)] == [True, False]
+    """As much a second as it says, up to a burst; what is left is kept."""
+    allowance = Allowance(rate=10, sample=1, burst=5)
+    assert allowance.renew(1000.0, left=5, happening=0) == 5
+    assert allowance.renew(1000.05, left=2, happening=0) == 2
+    assert allowance.renew(1000.2, left=2, happening=9) == 4
+    assert allowance.renew(1003.0, left=4, happening=9) == 5
 
 
-def test_what_was_noted_beyond_it_is_a_debt():
-    """The dispatcher's thread sees late that it is to stop telling: the average holds anyway."""
-    allowance = Allowance(rate=10, burst=3)
-    allowance.renew(0.0)
-    for _ in range(23):
-        allowance.note()
-    assert not allowance.renew(1.9)
-    assert allowance.renew(2.2)
-
-
-def test_an_allowance_does_not_pile_up():
-    """After a quiet hour there is one burst, not an hour's worth."""
-    allowance = Allowance(rate=10, burst=3)
-    allowance.renew(0.0)
-    allowance.renew(3600.0)
-    assert [allowance.note() for _ in range(3)] == [True, True, False]
+def test_where_too_much_happens_a_sample_is_looked_at():
+    """And where less happens again, everything."""
+    allowance = Allowance(rate=10, sample=1, burst=5)
+    allowance.renew(1000.0, left=5, happening=0)
+    assert allowance.renew(1000.9, left=0, happening=11) == 0
+    assert allowance.renew(1001.0, left=0, happening=11) == 1
+    assert allowance.renew(1001.5, left=0, happening=10) == 5
 
 
 # ---- the picture ---------------------------------------------------------------------------------
