@@ -266,7 +266,7 @@ def test_the_demo(tab, tmp_path):
     command = [sys.executable, "-m", "ate_dispatcher", "demo", "--monitor", "--rounds", "25"]
     picture = os.environ.get("ATE_SCREENSHOT")
     if picture:
-        command[-1] = "70"
+        command[-1] = "400"
     process = subprocess.Popen(
         [*command, "--no-color", "--output", str(tmp_path / "results.csv")],
         stdout=subprocess.PIPE,
@@ -284,7 +284,7 @@ def test_the_demo(tab, tmp_path):
         assert "dmm0" in tab.inner_text("#producers")
         tab.wait_for_function("() => seenOf.status.has('ERROR') && seenOf.status.has('TIMEOUT')")
         if picture:
-            tab.wait_for_timeout(20_000)
+            tab.wait_for_timeout(40_000)
         Path(picture or tmp_path / "monitor.png").write_bytes(tab.screenshot())
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
