@@ -284,7 +284,7 @@ def test_the_demo(tab, tmp_path):
         assert "dmm0" in tab.inner_text("#producers")
         tab.wait_for_function("() => seenOf.status.has('ERROR') && seenOf.status.has('TIMEOUT')")
         if picture:
-            tab.wait_for_timeout(40_000)
+            tab.wait_for_timeout(30_000)
         Path(picture or tmp_path / "monitor.png").write_bytes(tab.screenshot())
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)

@@ -176,7 +176,7 @@ function duration(s) {
   if (s === null || s === undefined) return "–";
   if (s < 0) s = 0;
   if (s < 0.001) return `${(s * 1e6).toFixed(0)} µs`;
-  if (s < 0.1) return `${(s * 1000).toFixed(1)} ms`;
+  if (s < 0.01) return `${(s * 1000).toFixed(1)} ms`;
   if (s < 1) return `${(s * 1000).toFixed(0)} ms`;
   if (s < 120) return `${s.toFixed(s < 10 ? 2 : 1)} s`;
   return s < 7200 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`;
