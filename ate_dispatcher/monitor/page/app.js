@@ -484,13 +484,16 @@ function fit(pen, text, width) {
   return `${text}…`;
 }
 
+// One thing a frame, so that none of them takes long.
 function draw() {
   if (document.hidden) return;
   requestAnimationFrame(() => {
     drawPlots();
-    drawTimeline();
-    if ((station.producers || []).some((each) => each.busy) || (station.gone || []).length)
-      showStation(); // for how long
+    requestAnimationFrame(() => {
+      drawTimeline();
+      if ((station.producers || []).some((each) => each.busy) || (station.gone || []).length)
+        changed("station"); // for how long
+    });
   });
 }
 
