@@ -16,6 +16,7 @@ How the package is laid out, lower layers never importing higher ones::
     restarts, sites         supervision
     event streams           sse
     from another process    control
+    watched in a browser    monitor
     publish/subscribe       bus
     applications on a bus   application
     other machines          bridge

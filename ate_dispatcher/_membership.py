@@ -276,15 +276,23 @@ class Membership(threading.Thread):
             else None
         )
 
-    def _tap(self, hook: str) -> Callable[[Any], None]:
-        calls = tuple(getattr(observer, hook) for observer in self._watching)
-        post = self._callbacks.post
+    def _tap(self, hook: str) -> Optional[Callable[[Any], None]]:
+        """Give what tells the observers that override a hook; None if none does."""
+        base = getattr(Observer, hook)
+        hooks = ((observer, getattr(observer, hook)) for observer in self._watching)
+        tells = tuple(
+            _telling(observer, call, self._callbacks.post)
+            for observer, call in hooks
+            if getattr(call, "__func__", None) is not base
+        )
+        if len(tells) < 2:
+            return tells[0] if tells else None
 
-        def tell(event: Any) -> None:
-            for call in calls:
-                post(call, event)
+        def tell_all(event: Any) -> None:
+            for tell in tells:
+                tell(event)
 
-        return tell
+        return tell_all
 
     def _watch_levels(self) -> None:
         """Warn once about each agent whose mailbox has grown past the high-water mark."""
@@ -313,3 +321,17 @@ class Membership(threading.Thread):
             for agent in self._listeners.values()
             if agent._ate_mailbox.qsize() or agent._ate_begun
         ]
+
+
+def _telling(observer: Observer, hook: Callable[[Any], Any], post: Any) -> Callable[[Any], None]:
+    """Give what tells one observer of an event, as far as it wants to be told."""
+
+    def tell(event: Any) -> None:
+        left = observer._ate_left
+        if left is None:
+            post(hook, event)
+        elif left > 0:
+            observer._ate_left = left - 1
+            post(hook, event)
+
+    return tell

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from ._outcomes import Outcome
@@ -17,8 +17,13 @@ class Observer:
 
     Every hook runs on the dispatcher's callback thread, in the order in which the dispatcher's
     thread saw things happen; one that raises is logged. With no observer added, none of this costs
-    anything.
+    anything; with one, only the hooks that it overrides do.
     """
+
+    # Of how many more requests, outcomes and ends it is told; None for all. The dispatcher's thread
+    # counts down, whoever renews it writes a new number: each is one attribute, and where they meet
+    # one of the two is lost, which is a few more or less.
+    _ate_left: Optional[int] = None
 
     def on_request(self, request: Request) -> None:
         """A request was scattered, or found no producer."""

@@ -1,7 +1,7 @@
 """Who gets what: the registrations, and the route of a topic worked out from them.
 
 No thread, no clock: the dispatcher's thread is the only one that calls anything here, except that
-anybody may read a `Route`, which never changes once made.
+anybody may read a `Route`, which never changes once made, and ask for the `registrations`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Hooks(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """Where everything on every topic is told to, for observers."""
+    """Where everything on every topic is told to, for observers; None for what none wants."""
 
-    request: Post
-    outcome: Post
-    end: Post
+    request: Optional[Post]
+    outcome: Optional[Post]
+    end: Optional[Post]
 
 
 class Route:
@@ -82,13 +82,17 @@ class Route:
         self.ends = tuple(a.deliver for a, hooks in listeners if hooks.ends)
         self.requests: Tuple[Post, ...] = ()
         if taps is not None:
-            self.requests = (taps.request,)
-            self.values += (taps.outcome,)
-            self.outcomes += (taps.outcome,)
-            self.ends += (taps.end,)
+            if taps.request is not None:
+                self.requests = (taps.request,)
+            if taps.outcome is not None:
+                self.values += (taps.outcome,)
+                self.outcomes += (taps.outcome,)
+            if taps.end is not None:
+                self.ends += (taps.end,)
 
 
 EMPTY = Route()
+_NOBODY: Dict[Any, Any] = {}
 
 
 class Routes:
@@ -165,6 +169,22 @@ class Routes:
     def subjects(self, address: Address) -> Tuple[Subject, ...]:
         """What this agent is registered with, in the order of registration."""
         return tuple(self._subjects.get(address, ()))
+
+    def registrations(self) -> List[Tuple[Subject, Tuple[Address, ...], Tuple[Address, ...]]]:
+        """List what is registered, each subject with its producers and listeners. Any thread.
+
+        Each table is copied before it is gone through: one call on a dict, which is atomic under
+        the global interpreter lock, and without it under the dict's own.
+        """
+        producers, listeners = self._producers.copy(), self._listeners.copy()
+        return [
+            (
+                subject,
+                tuple(producers.get(subject, _NOBODY).copy()),
+                tuple(listeners.get(subject, _NOBODY).copy()),
+            )
+            for subject in {**producers, **listeners}
+        ]
 
     def addresses(self) -> Tuple[Address, ...]:
         """Every registered agent, in the order of first registration."""

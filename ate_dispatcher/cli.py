@@ -61,10 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--bus", metavar="URL", help="instruments as processes on this bus")
     demo.add_argument("--record", type=Path, metavar="FILE", help="record to it, as JSON Lines")
     demo.add_argument("--timeline", type=Path, metavar="FILE", help="draw a timeline for Perfetto")
+    demo.add_argument(
+        "--monitor", action="store_true", help="show it in a browser, until Ctrl-C ends it"
+    )
     demo.set_defaults(run=_demo)
     _add_bridge(commands)
     _add_recordings(commands)
     _add_control(commands)
+    _add_monitor(commands)
     return parser
 
 
@@ -142,6 +146,22 @@ def _add_control(commands: Any) -> None:
     stop.set_defaults(run=_control_stop)
 
 
+def _add_monitor(commands: Any) -> None:
+    """Add the command that shows a dispatcher in a browser."""
+    monitor = commands.add_parser(
+        "monitor",
+        help="show a dispatcher of yours in a browser",
+        description="Start a dispatcher and show it as a web page. Beyond this machine (--host) "
+        "a browser must bring a token: that in ATE_MONITOR_TOKEN, or one that is printed.",
+    )
+    monitor.add_argument(
+        "target", metavar="MODULE:NAME", help="a dispatcher, or a function that gives one"
+    )
+    monitor.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    monitor.add_argument("--port", type=int, default=0, help="of the page (a free one)")
+    monitor.set_defaults(run=_monitor)
+
+
 def _version() -> str:
     return f"ate-dispatcher {__version__}"
 
@@ -170,6 +190,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         arguments.bus,
         arguments.record,
         arguments.timeline,
+        monitor=arguments.monitor,
     )
 
 
@@ -244,3 +265,9 @@ def _control_stop(arguments: argparse.Namespace) -> int:
     from .control._commands import stop
 
     return stop(arguments.path, not arguments.no_drain, arguments.timeout)
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from .monitor._command import run_monitor
+
+    return run_monitor(arguments.target, arguments.host, arguments.port)

@@ -416,9 +416,12 @@ class ATEDispatcher(Dispatching):
 
     def statistics(self) -> Statistics:
         """Give what was counted so far, frozen. Never blocks; goes through the open requests."""
+        return self._counted(self._backlogs())
+
+    def _counted(self, backlogs: Mapping[Any, Backlog]) -> Statistics:
+        """Give the statistics, with what waits to begin as it was found."""
         producers = {}
         listeners = {}
-        backlogs = self._backlogs()
         now = self._clock()
         for name, agent in self.agents.items():
             address = agent._ate_address

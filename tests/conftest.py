@@ -19,6 +19,7 @@ SYSTEM = (
     "test_application_live.py",
     "test_chaos.py",
     "test_demo.py",
+    "test_monitor_page.py",
     "test_published.py",
     "test_scenario.py",
 )

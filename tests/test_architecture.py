@@ -252,6 +252,23 @@ def test_the_public_names_of_supervision():
     assert list(supervision.__all__) == names
 
 
+def test_the_monitor_knows_the_core_the_timeline_and_event_streams():
+    """DESIGN 4: it lies over these alone, and only commands know it; it has one public name."""
+    from ate_dispatcher import monitor
+
+    core = {name for names in layers() for name in names if name.startswith("_")}
+    for module in (name for name in MODULES if name.split(".")[0] == "monitor"):
+        tops = {target.split(".")[0] for target, _, _ in IMPORTS[module].found}
+        assert tops <= {"monitor", "dispatcher", "timeline", "sse", *core}, module
+        if module in ("monitor._text", "monitor._allowance", "monitor._picture"):
+            assert not {"threading", "time", "socket"} & set(IMPORTS[module].absolute), module
+    users = {
+        m.split(".")[0] for m, i in IMPORTS.items() if any("monitor" in t for t, _, _ in i.found)
+    }
+    assert users <= {"monitor", "cli", "demo"}
+    assert list(monitor.__all__) == ["Monitor"]
+
+
 def test_the_import_paths_of_0_1_0():
     """0.1.0: ``from ate_dispatcher.dispatcher import …`` gives the same classes."""
     from ate_dispatcher import dispatcher

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 from rich.console import Console
 
 from .._request import Request
 from .._topics import TopicFilter
 from ..dispatcher import ATEDispatcher
+from ..monitor import Monitor
 from ..record import JSONLinesRecorder
 from ..timeline import Timeline
 from ._bench import Place, places
@@ -39,6 +42,7 @@ def run_demo(
     bus: Optional[str] = None,
     record: Optional[Path] = None,
     timeline: Optional[Path] = None,
+    monitor: bool = False,
 ) -> int:
     """Run the demo.
 
@@ -59,6 +63,8 @@ def run_demo(
         A file of JSON Lines for every event; one that is there is continued.
     timeline : Path, optional
         A file for the timeline, in Chrome's trace format.
+    monitor : bool
+        Show it in a browser: print where, and stay after the last round until Ctrl-C.
 
     Returns
     -------
@@ -83,7 +89,7 @@ def run_demo(
                 if bus is None
                 else spread(dispatcher, bench, seed, bus)
             )
-            with here, chambered(dispatcher, bench):
+            with here, chambered(dispatcher, bench), _watched(console, dispatcher, monitor):
                 _measure(console, dispatcher, bench, rounds, sent)
     except KeyboardInterrupt:
         interrupted = True
@@ -144,6 +150,22 @@ class _Files:
         if self._timeline is not None and self._path is not None:
             self._timeline.save(self._path)
             say(console, f"timeline in {self._path}: https://ui.perfetto.dev opens it")
+
+
+@contextmanager
+def _watched(console: Console, dispatcher: ATEDispatcher, monitor: bool) -> Iterator[None]:
+    """Show the bench in a browser, and let it be looked at when the last round is over."""
+    if not monitor:
+        yield
+        return
+    with Monitor(dispatcher) as page:
+        say(console, f"watch it at {page.url}")
+        yield
+        say(console, f"the last round is over, its picture stays at {page.url}: Ctrl-C ends it")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            pass  # as it was told to
 
 
 def _measure(

@@ -1,0 +1,95 @@
+"""``ate-dispatcher monitor``: show a dispatcher that somebody's module makes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional
+
+from .._exceptions import InvalidArgumentError, InvalidTypeError
+from ..dispatcher import ATEDispatcher
+from ._monitor import Monitor
+from ._requests import is_loopback
+
+__all__ = ["TOKEN", "run_monitor"]
+
+TOKEN = "ATE_MONITOR_TOKEN"
+"""The environment variable that a token is read from: arguments can be read by everybody."""
+
+
+def run_monitor(target: str, host: str, port: int) -> int:
+    """Show a dispatcher until Ctrl-C or SIGTERM, then stop both.
+
+    Parameters
+    ----------
+    target : str
+        ``module:name`` of a dispatcher, or of a function that gives one; the current folder is
+        looked in first. It is started if it was not.
+    host, port : str, int
+        As for `Monitor`. Beyond this machine a token is made up and printed, unless there is one in
+        the environment.
+    """
+    token = os.environ.get(TOKEN)
+    made_up = None
+    if token is None and not is_loopback(host):
+        token = made_up = secrets.token_urlsafe(24)
+    dispatcher = _dispatcher(target)
+    with _ended_by_signal():
+        if dispatcher.ident is None:
+            dispatcher.start()
+        try:
+            with Monitor(dispatcher, host, port, token) as monitor:
+                print(_said(dispatcher, monitor, made_up), flush=True)
+                threading.Event().wait()
+        finally:
+            dispatcher.stop(drain=False)
+    return 0
+
+
+def _said(dispatcher: ATEDispatcher, monitor: Monitor, token: Optional[str]) -> str:
+    where = monitor.url if token is None else f"{monitor.url}?token={token}"
+    return f"{dispatcher.name!r} is shown at {where} (Ctrl-C ends it)"
+
+
+def _dispatcher(target: str) -> ATEDispatcher:
+    module, colon, name = target.partition(":")
+    if not colon or not module or not name:
+        raise InvalidArgumentError(f"a dispatcher is named as module:name, not {target!r}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise InvalidArgumentError(f"there is no module {module!r} to import") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise InvalidArgumentError(f"module {module!r} has no {name!r}")
+        found = getattr(found, part)
+    if not isinstance(found, ATEDispatcher) and callable(found):
+        found = found()
+    if not isinstance(found, ATEDispatcher):
+        raise InvalidTypeError(f"{target} is and gives no ATEDispatcher, but {found!r}")
+    return found
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,311 @@
+"""The HTTP server: the standard library's, a thread for each connection."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any, Dict, Optional, Tuple
+
+from ._feed import Feed
+from ._requests import HEADERS, Door
+
+__all__ = ["Server"]
+
+logger = logging.getLogger("ate_dispatcher")
+
+PAGE = Path(__file__).with_name("page")
+
+FILES: Dict[str, Tuple[str, str]] = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/app.css": ("app.css", "text/css; charset=utf-8"),
+}
+
+PATIENCE = 10.0
+"""Seconds that a client may take to say what it wants, or to take in what it is sent."""
+
+MOST = 512
+"""Connections at a time."""
+
+SEND_BUFFER = 64 * 1024
+"""Bytes that the system keeps for a client that does not read."""
+
+GRACE = 5.0
+"""Seconds that the connections' threads have to end, all together."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one monitor.
+
+    Parameters
+    ----------
+    host, port : str, int
+        Where to listen; port 0 is a free one.
+    token : str, optional
+        What clients must show.
+    feed : Feed
+        What they get.
+
+    Raises
+    ------
+    OSError
+        The address cannot be bound.
+
+    Notes
+    -----
+    The set of connections is shared by the thread that accepts, those that serve, and the one that
+    stops, under a lock that is held for one look or change.
+    """
+
+    daemon_threads = True
+    block_on_close = False  # they are joined in `close`, within a bound
+    request_queue_size = 128
+    allow_reuse_address = sys.platform != "win32"  # there it would let two servers share a port
+
+    def __init__(self, host: str, port: int, token: Optional[str], feed: Feed) -> None:
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        self.feed = feed
+        self.stalled = 0
+        self._lock = threading.Lock()
+        self._closed = False
+        self._connections: Dict[Any, Optional[threading.Thread]] = {}
+        super().__init__((host, port), Handler)
+        self.port: int = self.server_address[1]
+        self.door = Door(host, self.port, token)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.25,), name="monitor-accept", daemon=True
+        )
+
+    def server_bind(self) -> None:
+        """Bind, without asking the network for our name as the base class does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
+        TCPServer.server_bind(self)
+        self.server_name = str(self.server_address[0])
+        self.server_port = self.server_address[1]
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Accept no more, cut every connection, and wait for their threads."""
+        if self._thread.ident is not None:
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+        with self._lock:
+            self._closed = True
+            threads = [thread for thread in self._connections.values() if thread is not None]
+        self.cut()
+        limit = time.monotonic() + GRACE
+        for thread in threads:
+            thread.join(max(0.0, limit - time.monotonic()))
+
+    def cut(self) -> None:
+        """Cut every connection; who comes again is served."""
+        with self._lock:
+            connections = tuple(self._connections)
+        for connection in connections:
+            _shut(connection)
+
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
+    # ---- the thread that accepts -----------------------------------------------------------------
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection on a thread of its own, unless there are too many."""
+        with self._lock:
+            full = self._closed or len(self._connections) >= MOST
+            if not full:
+                self._connections[request] = None
+        if full:
+            _refuse(request)
+            self.shutdown_request(request)
+            return
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="monitor-client",
+            daemon=True,
+        )
+        with self._lock:
+            self._connections[request] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread to give
+            self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection and close it."""
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that have gone; the rest is a fault of ours."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            logger.error("the monitor failed to answer", exc_info=error)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request of one connection, on the thread of that connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = PATIENCE
+    disable_nagle_algorithm = True
+
+    def version_string(self) -> str:
+        """Name the server, not its versions."""
+        return "ate-dispatcher"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: a request may hold a token."""
+
+    def do_GET(self) -> None:
+        """Answer, if it is for us and from somebody who may ask."""
+        if self.request_version == "HTTP/0.9":
+            self.send_error(HTTPStatus.BAD_REQUEST, "this is HTTP/1.1")
+            return
+        path, _, query = self.path.partition("?")
+        door = self.server.door
+        hosts = self.headers.get_all("Host", [])
+        if not door.knows_host(hosts):
+            status = HTTPStatus.MISDIRECTED_REQUEST if hosts else HTTPStatus.BAD_REQUEST
+            self.send_error(status, "the Host header does not name this monitor")
+        elif path == "/" and self._has_key(query):
+            self._let_in()
+        elif not door.admits(
+            self.headers.get_all("Cookie", []), self.headers.get("Authorization", "")
+        ):
+            self.send_error(
+                HTTPStatus.UNAUTHORIZED, "open the monitor with /?token=… first, or send the token"
+            )
+        elif path in FILES:
+            name, kind = FILES[path]
+            self._answer(HTTPStatus.OK, kind, (PAGE / name).read_bytes())
+        elif path == "/events":
+            self._events()
+        elif path == "/trace.json":
+            self._trace()
+        elif path == "/favicon.ico":
+            self._answer(HTTPStatus.NO_CONTENT, "", b"")
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND, "there is no such page here")
+
+    def _not_allowed(self) -> None:
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, "this monitor is only for looking: GET")
+
+    def _has_key(self, query: str) -> bool:
+        try:
+            return self.server.door.has_key(query)
+        except ValueError:  # more fields than anybody would send
+            return False
+
+    def _let_in(self) -> None:
+        """Give the cookie, and have the browser forget the address with the token in it."""
+        door = self.server.door
+        cookie = f"{door.cookie_name}={door.cookie}; Path=/; HttpOnly; SameSite=Strict"
+        headers = (("Location", "/"), ("Set-Cookie", cookie))
+        self._answer(HTTPStatus.SEE_OTHER, "", b"", headers)
+
+    def _events(self) -> None:
+        with self.server.feed.stream(self._last_event_id()) as (begin, stream):
+            self._head(HTTPStatus.OK, "text/event-stream", None)
+            if self.command == "HEAD":
+                return
+            try:
+                self.wfile.write(begin)
+                for piece in stream:
+                    self.wfile.write(piece)
+            except socket.timeout:  # an OSError of its own up to Python 3.9
+                self.server.stalled += 1
+            except OSError:
+                pass  # it has gone
+
+    def _last_event_id(self) -> Optional[str]:
+        last = self.headers.get("Last-Event-ID")
+        return None if last is None else str(last)
+
+    def _trace(self) -> None:
+        trace = json.dumps(self.server.feed.trace(), separators=(",", ":")).encode()
+        named = (("Content-Disposition", 'attachment; filename="trace.json"'),)
+        self._answer(HTTPStatus.OK, "application/json", trace, named)
+
+    # ---- answers ---------------------------------------------------------------------------------
+
+    def send_error(
+        self, code: int, message: Optional[str] = None, explain: Optional[str] = None
+    ) -> None:
+        """Say in one line of plain text what is wrong, without quoting the request."""
+        status = HTTPStatus(code)
+        if code == HTTPStatus.NOT_IMPLEMENTED:  # its message quotes the method
+            message = None
+        more = {
+            HTTPStatus.METHOD_NOT_ALLOWED: (("Allow", "GET, HEAD"),),
+            HTTPStatus.UNAUTHORIZED: (("WWW-Authenticate", "Bearer"),),
+        }.get(status, ())
+        said = f"{status.value} {status.phrase}" + (f": {message}" if message else "") + "\n"
+        if self.request_version == "HTTP/0.9":
+            self.request_version = "HTTP/1.0"  # it is answered with a status all the same
+        if not hasattr(self, "command") or self.command is None:
+            self.command = "GET"
+        self._answer(status, "text/plain; charset=utf-8", said.encode(), more)
+
+    def _answer(
+        self, status: HTTPStatus, kind: str, body: bytes, more: Tuple[Tuple[str, str], ...] = ()
+    ) -> None:
+        self._head(status, kind, len(body), more)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _head(
+        self,
+        status: HTTPStatus,
+        kind: str,
+        length: Optional[int],
+        more: Tuple[Tuple[str, str], ...] = (),
+    ) -> None:
+        self.send_response(status)
+        if kind:
+            self.send_header("Content-Type", kind)
+        if length is not None and status is not HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
+        for name, value in (*HEADERS, *more):
+            self.send_header(name, value)
+        self.end_headers()
+
+
+Handler.do_HEAD = Handler.do_GET  # type: ignore[attr-defined]
+for _method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"):
+    setattr(Handler, f"do_{_method}", Handler._not_allowed)
+
+
+def _refuse(connection: socket.socket) -> None:
+    """Say that there are too many, if that can be said at once."""
+    said = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n"
+    try:
+        connection.setblocking(False)
+        connection.send(said + b"Connection: close\r\n\r\n")
+    except OSError:
+        pass
+
+
+def _shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
