@@ -11,7 +11,10 @@ from typing import Any, Callable, List, Optional
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["END", "ENDED", "Waiter", "acquire", "get_within", "limit_of"]
+__all__ = ["END", "ENDED", "Waiter", "acquire", "get_within", "limit_of", "wait_for_signals"]
+
+LOOK = 1.0
+"""Seconds between two looks of a thread that waits for signals."""
 
 
 class Waiter:
@@ -86,3 +89,13 @@ def get_within(queue: SimpleQueue[bool], seconds: float) -> bool:
         return queue.get(timeout=min(seconds, TIMEOUT_MAX))
     except Empty:
         return False
+
+
+def wait_for_signals(event: threading.Event) -> None:
+    """Wait, on the main thread, for what a signal's handler sets, or for what it raises.
+
+    A signal that arrives when the interpreter has last looked for one, and the wait has not begun,
+    would go unnoticed until the next: so this wakes once a second to let it look.
+    """
+    while not event.wait(LOOK):
+        pass

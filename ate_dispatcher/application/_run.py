@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
 
+from .._waiting import wait_for_signals
 from ..bus import Distributer
 from ._function import Function
 from ._provider import SocketProvider
@@ -103,7 +104,7 @@ class Run:
 
     def wait(self) -> None:
         """Wait until it has ended. Signal handlers run meanwhile."""
-        self._done.wait()
+        wait_for_signals(self._done)
 
     def is_ours(self, thread: threading.Thread) -> bool:
         """Tell whether it is a thread on which functions run, so that waiting would be for ever."""

@@ -17,6 +17,7 @@ from .._outcomes import Outcome, OutcomeStatus, RequestStatus
 from .._request import Request
 from .._routes import Subject
 from .._topics import TopicFilter, check_subject
+from .._waiting import wait_for_signals
 from ..bus import Distributer
 from ..bus._correlation import unique_word
 from ..dispatcher import ATEDispatcher
@@ -200,7 +201,7 @@ class AgentHost:
         if not self._begun:
             self.start()
         try:
-            self._stopped.wait()
+            wait_for_signals(self._stopped)
         except KeyboardInterrupt:
             pass
         self.stop()

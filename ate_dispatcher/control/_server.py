@@ -19,6 +19,7 @@ from .._exceptions import (
     InvalidTypeError,
     StateError,
 )
+from .._waiting import wait_for_signals
 from ..dispatcher import ATEDispatcher
 from ..sse import ChannelContainer
 from ._client_thread import ClientThread
@@ -181,7 +182,7 @@ class SocketServer:
         try:
             if self._door is None:
                 self.open()
-            self._over.wait()
+            wait_for_signals(self._over)
         finally:
             if self._door is not None:
                 self.shutdown()

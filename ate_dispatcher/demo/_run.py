@@ -11,6 +11,7 @@ from rich.console import Console
 
 from .._request import Request
 from .._topics import TopicFilter
+from .._waiting import wait_for_signals
 from ..dispatcher import ATEDispatcher
 from ..monitor import Monitor
 from ..record import JSONLinesRecorder
@@ -163,7 +164,7 @@ def _watched(console: Console, dispatcher: ATEDispatcher, monitor: bool) -> Iter
         yield
         say(console, f"the last round is over, its picture stays at {page.url}: Ctrl-C ends it")
         try:
-            threading.Event().wait()
+            wait_for_signals(threading.Event())
         except KeyboardInterrupt:
             pass  # as it was told to
 

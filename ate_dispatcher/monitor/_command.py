@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Iterator, Optional
 
 from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._waiting import wait_for_signals
 from ..dispatcher import ATEDispatcher
 from ._monitor import Monitor
 from ._requests import is_loopback
@@ -45,7 +46,7 @@ def run_monitor(target: str, host: str, port: int) -> int:
         try:
             with Monitor(dispatcher, host, port, token) as monitor:
                 print(_said(dispatcher, monitor, made_up), flush=True)
-                threading.Event().wait()
+                wait_for_signals(threading.Event())
         finally:
             dispatcher.stop(drain=False)
     return 0
