@@ -269,17 +269,6 @@ def test_every_error_is_public_and_ours():
         assert f"── {name}" in _exceptions.__doc__ or name == "ATEDispatcherError"
 
 
-def test_the_versions_agree():
-    """One version, in three spellings."""
-    assert ".".join(map(str, ate_dispatcher.VERSION_STR)) == ate_dispatcher.__version__
-    setup = (PROJECT / "setup.cfg").read_text(encoding="utf-8")
-    assert "version = attr: ate_dispatcher._version.__version__" in setup
-    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## \[(.+?)\]", changelog, re.MULTILINE)
-    assert newest is not None
-    assert newest[1] == ate_dispatcher.__version__
-
-
 def test_the_package_is_marked_as_typed():
     """Type checkers of users see our annotations."""
     assert (PACKAGE / "py.typed").is_file()
