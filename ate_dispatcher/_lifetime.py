@@ -276,6 +276,15 @@ def keep_until_exit(dispatcher: Any) -> None:
     _dispatchers.add(dispatcher)
 
 
+def _all() -> Tuple[Any, ...]:
+    """Give every dispatcher there is."""
+    while True:
+        try:
+            return tuple(_dispatchers)
+        except RuntimeError:  # another thread made one meanwhile: walking such a set is many steps
+            continue
+
+
 _limit = inf
 """When the end of the process waits for results no longer; set by the first hook that runs."""
 
@@ -308,7 +317,7 @@ def _exit_limit() -> float:
 
 def _finish_all() -> None:
     limit = _exit_limit()
-    for dispatcher in tuple(_dispatchers):
+    for dispatcher in _all():
         if dispatcher.is_alive():
             dispatcher.flush(max(0.0, limit - monotonic()))
 
@@ -320,7 +329,7 @@ def _stop_all() -> None:
     and no producer is to be left as it is. The process then ends as the interruption says.
     """
     limit = _exit_limit()
-    running = [d for d in tuple(_dispatchers) if d._begun and not d._over.is_set()]
+    running = [d for d in _all() if d._begun and not d._over.is_set()]
     patience = dict.fromkeys(running, limit + 0.2)
     for dispatcher in running:
         if safe_producers(dispatcher, True):
@@ -390,7 +399,7 @@ def _exit(interruption: BaseException) -> None:
 
 
 def _after_fork() -> None:
-    for dispatcher in tuple(_dispatchers):
+    for dispatcher in _all():
         dispatcher._abandon()
 
 

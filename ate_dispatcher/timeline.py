@@ -1,5 +1,7 @@
 """A picture of what happened: who waited, who worked, what came too late.
 
+::
+
     with ATEDispatcher() as dispatcher:
         timeline = Timeline(dispatcher)
         ...

@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -287,17 +288,6 @@ def test_every_error_is_public_and_ours():
         assert f"── {name}" in _exceptions.__doc__ or name == "ATEDispatcherError"
 
 
-def test_the_versions_agree():
-    """One version, in three spellings."""
-    assert ".".join(map(str, ate_dispatcher.VERSION_STR)) == ate_dispatcher.__version__
-    setup = (PROJECT / "setup.cfg").read_text(encoding="utf-8")
-    assert "version = attr: ate_dispatcher._version.__version__" in setup
-    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## \[(.+?)\]", changelog, re.MULTILINE)
-    assert newest is not None
-    assert newest[1] == ate_dispatcher.__version__
-
-
 def test_the_package_is_marked_as_typed():
     """Type checkers of users see our annotations."""
     assert (PACKAGE / "py.typed").is_file()
@@ -357,14 +347,24 @@ print(*sys.modules, sep="\\n")
     assert {name.split(".")[0] for name in loaded.split()} & (HEAVY - {"multiprocessing"}) == set()
 
 
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded build"
+)
+def test_it_does_not_bring_the_global_lock_back():
+    """Importing it does not have a free-threaded interpreter take the global lock again."""
+    printed = child("import ate_dispatcher\nprint(sys._is_gil_enabled())")
+    assert printed == "False\n"
+
+
 UNIX_ONLY = """
-import os, select, signal, sys, time
+import os, select, signal, socket, sys, time
 for module, names in (
     (os, "fork forkpty register_at_fork kill killpg getuid getpgid setsid wait3 wait4 pipe2 "
          "sched_getaffinity sched_yield uname getloadavg posix_spawn"),
     (signal, "SIGKILL SIGHUP SIGUSR1 SIGUSR2 SIGALRM SIGCHLD SIGQUIT alarm setitimer "
              "pthread_kill pthread_sigmask sigwait siginterrupt set_wakeup_fd"),
     (select, "poll epoll"),
+    (socket, "AF_UNIX"),
     (time, "pthread_getcpuclockid clock_gettime tzset"),
 ):
     for name in names.split():
@@ -417,6 +417,60 @@ print(len(listener.ends), threading.active_count())
 """
     )
     assert printed.split() == ["3", "1"]
+
+
+def test_what_lies_over_the_core_needs_nothing_of_unix_either():
+    """The same for restarts, barriers, recorders, timeline, event streams, bus and channels."""
+    printed = child(
+        UNIX_ONLY
+        + """
+import os, tempfile, threading
+from ate_dispatcher import ATEDispatcher, TopicFilter
+from ate_dispatcher.application import DistributionApplication, SocketProviderFactory
+from ate_dispatcher.bridge import AgentHost, Bridge
+from ate_dispatcher.bus import Distributer
+from ate_dispatcher.channels import Channels
+from ate_dispatcher.record import CSVRecorder, JSONLinesRecorder, SQLiteRecorder, read
+from ate_dispatcher.sse import ChannelFeed, SSEChannel, parse_events
+from ate_dispatcher.supervision import ProcessProducer, SiteBarrier, Supervisor
+from ate_dispatcher.testing import ScriptedProducer
+from ate_dispatcher.timeline import Timeline
+
+ProcessProducer, DistributionApplication, SocketProviderFactory  # made, not run: they need more
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    with ATEDispatcher() as dispatcher, Supervisor(dispatcher) as supervisor:
+        host = AgentHost("memory://floor")
+        host.add(ScriptedProducer(2, name="far"), "t")
+        host.start()
+        barrier = SiteBarrier(lambda: 1)
+        dispatcher.producer("s", site=0)(lambda topic: barrier())
+        supervisor.run(lambda: ScriptedProducer(1, name="near"), "t")
+        for make, name in ((JSONLinesRecorder, "j"), (CSVRecorder, "c"), (SQLiteRecorder, "s")):
+            dispatcher.add(make(name), TopicFilter("#"))
+        channel = SSEChannel()
+        dispatcher.add(ChannelFeed(channel), TopicFilter("#"))
+        with Timeline(dispatcher) as timeline, Bridge(dispatcher, "memory://floor") as bridge:
+            bridge.wait_for("far", timeout=10)
+            request = dispatcher.send_request("t", ttl=20_000)
+            assert request.wait(20, delivered=True)
+            assert request.values == {"near": 1, "far": 2}, request.outcomes
+            request = dispatcher.send_request("s", ttl=20_000).gather(20)
+            assert list(request.values.values()) == [1], request.outcomes
+        timeline.save("t.json")
+        host.stop()
+    assert os.path.getsize("t.json")
+    assert [len([e for e in read(name)]) for name in "jcs"] == [5, 5, 5]
+    os.chdir("/")
+came = threading.Event()
+with Distributer("memory://lab") as bus, Channels(bus) as channels:
+    channels.register("cells", "*", lambda channel, event, data: came.set())
+    channels.publish("cells", "voltage", 4.2)
+    assert came.wait(10)
+print("done")
+"""
+    )
+    assert printed == "done\n"
 
 
 def test_a_script_that_forgets_to_stop_needs_nothing_of_unix_either():

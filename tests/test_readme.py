@@ -1,84 +1,31 @@
 """The README is true: its code runs and prints what it shows, and what it names exists.
 
 Blocks under one ``##`` heading (the first example stands before any) are one script: they share a
-namespace, in their order. A ``text`` block right after a ``python`` block is what that one prints.
-Functions named ``test_…`` are called.
+namespace, in their order; `documents.py` says how they are run.
 """
 
 from __future__ import annotations
 
 import builtins
-import contextlib
-import io
 import re
-from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
 
 import pytest
+from documents import PROJECT, blocks, run
 from driver_table import HEAD, PLACE, rows_at_hand, schemes
 
 import ate_dispatcher
 from ate_dispatcher import ATEDispatcher, Outcome, OutcomeStatus, Request, RequestStatus
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = PROJECT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-class Block(NamedTuple):
-    line: int
-    code: str
-    prints: Optional[str]
-
-
-def chapters() -> Dict[str, List[Block]]:
-    """Give the python blocks of each chapter that has any."""
-    found: Dict[str, List[Block]] = {}
-    fences = list(FENCED.finditer(TEXT))
-    for fence, following in zip(fences, [*fences[1:], None]):
-        if fence[1] != "python":
-            continue
-        prints = None
-        if (
-            following is not None
-            and following[1] == "text"
-            and not TEXT[fence.end() : following.start()].strip()
-        ):
-            prints = following[2]
-        before = TEXT[: fence.start()]
-        heading = re.findall(r"^## (.*)$", before, re.MULTILINE)
-        line = before.count("\n") + 1
-        found.setdefault(heading[-1] if heading else "first example", []).append(
-            Block(line, fence[2], prints)
-        )
-    return found
-
-
-CHAPTERS = chapters()
-
-
-def run(block: Block, namespace: Dict[str, Any]) -> str:
-    """Run a block so that a traceback points into the README; give what it printed."""
-    printed = io.StringIO()
-    code = compile("\n" * block.line + block.code, str(README), "exec")
-    known = set(namespace)
-    with contextlib.redirect_stdout(printed):
-        exec(code, namespace)
-        for name in namespace.keys() - known:
-            if name.startswith("test_"):
-                namespace[name]()
-    return printed.getvalue()
+CHAPTERS = blocks(README, r"^## (.*)$")
 
 
 @pytest.mark.parametrize("chapter", list(CHAPTERS))
 def test_the_code_runs_and_prints_what_it_shows(chapter, tmp_path, monkeypatch):
     """Whoever copies a chapter's blocks gets what the README shows, and no thread is left."""
     monkeypatch.chdir(tmp_path)  # some write files
-    namespace: Dict[str, Any] = {"__name__": "readme"}
-    for block in CHAPTERS[chapter]:
-        printed = run(block, namespace)
-        if block.prints is not None:
-            assert printed == block.prints, f"README.md, line {block.line}"
+    run(CHAPTERS[chapter], "readme")
 
 
 def test_the_first_example_is_short():

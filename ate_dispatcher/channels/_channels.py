@@ -468,8 +468,9 @@ class Channels:
         return followed and self._are_connected()
 
     def _are_connected(self) -> bool:
-        # A copy in one step: another thread may be registering.
-        return all(own.connected for own in tuple(self._subscriptions.values()))
+        # Another thread may be registering. `copy` is one step with the global lock and without it,
+        # where a tuple of the values would be many.
+        return all(own.connected for own in self._subscriptions.copy().values())
 
     def _failed(self, why: Any) -> None:
         wait = self._link.failed(self._clock())

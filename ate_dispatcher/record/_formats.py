@@ -50,7 +50,8 @@ def read(path: Union[str, os.PathLike[str]]) -> Iterator[Event]:
     ...         print(event.topic, event.producer, event.value)
     """
     base = Path(path)
-    sources = [(file, _format_of(file)) for file in (base, *(p for _, p in parts(base)))]
+    later = (file for _, file in parts(base) if not _unbegun(file))
+    sources = [(file, _format_of(file)) for file in (base, *later)]
     events = _events(sources)
     first = list(islice(events, 1))  # so that what is wrong with the file is raised here
     return chain(first, events)
@@ -75,10 +76,22 @@ def _events(sources: List[Tuple[Path, type]]) -> Iterator[Event]:
                 yield event
 
 
+def _unbegun(path: Path) -> bool:
+    """Whether a part is empty: its writer was killed just then, or is about to begin it."""
+    return not path.stat().st_size and not _has_log(path)
+
+
+def _has_log(path: Path) -> bool:
+    """Whether this is a database that is being written: then it has a log beside it.
+
+    It is not opened to see: closing it again would take the locks away that SQLite holds on it in
+    this process.
+    """
+    return path.with_name(path.name + "-wal").exists()
+
+
 def _format_of(path: Path) -> type:
-    # A database that is being written has a log beside it. It is not opened here: closing it again
-    # would take the locks away that SQLite holds on it in this process.
-    if path.with_name(path.name + "-wal").exists():
+    if _has_log(path):
         return SQLiteFile
     with open(path, "rb") as file:
         begin = file.read(LONGEST)

@@ -144,7 +144,7 @@ class AbstractChannelRepository(abc.ABC, Generic[AnyChannel]):
 
 
 class SSEChannelRepository(AbstractChannelRepository[SSEChannel]):
-    """Keeps `SSEChannel`s.
+    """Keeps each `SSEChannel` made here.
 
     Examples
     --------

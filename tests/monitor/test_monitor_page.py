@@ -280,7 +280,9 @@ def test_the_demo(tab, tmp_path):
             assert said, "the demo has ended"
         tab.goto(said.split()[-1])
         seen(tab, 50)
-        tab.wait_for_function("() => document.querySelectorAll('#producers tbody tr').length === 12")
+        tab.wait_for_function(
+            "() => document.querySelectorAll('#producers tbody tr').length === 12"
+        )
         assert "dmm0" in tab.inner_text("#producers")
         tab.wait_for_function("() => seenOf.status.has('ERROR') && seenOf.status.has('TIMEOUT')")
         if picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 
@@ -11,6 +12,7 @@ from ate_dispatcher import (
     RequestStatus,
     ResultListener,
     StateError,
+    _lifetime,
 )
 from ate_dispatcher.testing import Gate, RecordingListener, ScriptedProducer
 
@@ -194,3 +196,17 @@ def test_c9_an_idle_agent_is_no_straggler_of_a_limit(gate):
     assert [straggler.name for straggler in report.alive] == ["stuck"]
     assert report.undelivered == {}
     assert not listener.is_alive()
+
+
+def test_c9_a_dispatcher_made_while_the_others_are_listed(monkeypatch):
+    """C9: the way out does not stumble over another thread that makes one just then."""
+    one, other = ATEDispatcher(), ATEDispatcher()
+
+    class Known(weakref.WeakSet):
+        def __iter__(self):
+            for dispatcher in super().__iter__():
+                self.add(other)
+                yield dispatcher
+
+    monkeypatch.setattr(_lifetime, "_dispatchers", Known([one]))
+    assert set(_lifetime._all()) == {one, other}

@@ -180,6 +180,15 @@ def test_a_recording_is_rotated_and_read_as_one(kind, path):
     assert len(list(path.parent.iterdir())) > len(parts)
 
 
+def test_a_part_that_was_made_and_not_begun_hides_nothing(kind, path):
+    """A writer that is killed as it begins a part has left an empty file: all before it is read."""
+    heard = run(kind(path), 3).events
+    path.with_name(f"run.1{path.suffix}").touch()
+    assert list(map(told, read(path))) == list(map(told, heard))
+    heard += run(kind(path), 2).events  # the next one begins it
+    assert list(map(told, read(path))) == list(map(told, heard))
+
+
 @pytest.mark.parametrize("content", [b"volts,amps\n1,2\n", b'{"a": 1}\n', b"\x00\x01", b"SQLite"])
 def test_a_file_of_somebody_else_is_left_alone(kind, path, content):
     """It is told when the recorder is made, and not a byte is changed."""
