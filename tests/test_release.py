@@ -21,7 +21,7 @@ TOP = {
     "CHANGELOG.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml",
     "setup.cfg", "setup.py",
 }  # fmt: skip
-KINDS = {".css", ".md", ".py", ".rst", ".svg", ".typed", ".yaml"}
+KINDS = {".css", ".html", ".js", ".md", ".png", ".py", ".rst", ".svg", ".typed", ".yaml"}
 """What kinds of files are ours: a build that picks up anything else has picked up litter."""
 
 
@@ -118,7 +118,8 @@ def test_the_wheel_is_the_package(distributions):
     info = f"ate_dispatcher-{ate_dispatcher.__version__}.dist-info/"
     package = {name for name in found if not name.startswith(info)}
     assert package == ours("ate_dispatcher")
-    assert {"ate_dispatcher/py.typed", "ate_dispatcher/demo/bench.yaml"} <= package
+    data = {"py.typed", "demo/bench.yaml", "monitor/page/index.html"}
+    assert {f"ate_dispatcher/{name}" for name in data} <= package
     (licence,) = (name for name in found if name.startswith(info) and name.endswith("/LICENSE"))
     assert found[licence].decode() == read("LICENSE")
     assert b"License" in found[info + "METADATA"]
