@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -493,7 +494,8 @@ def test_a_callback_may_close_the_bus(distributer, root, baskets):
         closed(data)
 
     subscription = bus.subscribe(callback, f"{root}.a")
-    bus.publish(1, f"{root}.a")
+    with contextlib.suppress(BusConnectionError):  # where closing comes before the confirmation
+        bus.publish(1, f"{root}.a")
     assert closed.take(1) == [1]
     assert subscription.join(BOUND)
 
