@@ -137,6 +137,7 @@ NARROW = partial(Spelling, "-", escape="=", allowed="abc*#")
         (PLAIN, ("a", "b c", "é", "$x"), "a.b c.é.$x"),
         (PLAIN, ("a.b", "50%", "\t"), "a%2Eb.50%25.%09"),
         (PLAIN, ("a\x7fb",), "a%7Fb"),
+        (PLAIN, ("X", "MAX"), "X.MAX"),
         (STRICT, ("a.b", "a/b", "%", "a_"), "a.b/a_2Fb/%/a_5F"),
         (STRICT, ("+", "x>", "€\x00"), "_2B/x_3E/€_00"),
         (STRICT, ("$a$", "$b"), "_24a$/$b"),

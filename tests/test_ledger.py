@@ -107,6 +107,12 @@ def test_tags_and_reason_are_read_from_where_they_stand():
     assert ledger.reason == "stopped by hand"
 
 
+def test_the_priority_is_read_from_the_options():
+    """Without any it is 0."""
+    assert Ledger("t", 1000.0, SENT).priority == 0
+    assert Ledger("t", 1000.0, SENT, Options(priority=-3)).priority == -3
+
+
 def test_scattering_fixes_the_roster():
     """From then on every row is open."""
     ledger = Ledger("t", 1000.0, SENT)
