@@ -28,8 +28,6 @@ OK = OutcomeStatus.OK
 STREAM_VALUES_KEPT = 10_000
 """Values of one stream that a request keeps for ``.values``; older ones are dropped and counted."""
 
-_CLOSED: Any = object()
-
 
 class Extra:
     """What only some requests have. The dispatcher's thread owns it."""
@@ -180,10 +178,9 @@ class Ledger:
         """
         closed = []
         for address in self._roster:
-            before = self._rows.setdefault(address, _CLOSED)
+            before = self._rows.setdefault(address, None)  # now nobody can claim it
             if not isinstance(before, Outcome):
-                started = None if before is _CLOSED else before
-                outcome = self._rows[address] = make(address, started)
+                outcome = self._rows[address] = make(address, before)
                 closed.append(outcome)
         self._missing = 0
         return closed

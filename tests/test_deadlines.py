@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 import warnings
 from datetime import timedelta
 from decimal import Decimal
@@ -62,21 +63,28 @@ def test_a_ttl_must_be_a_number_or_a_timedelta(ttl):
 
 @pytest.mark.parametrize("ttl", [0.5, 0.999, Fraction(1, 2), timedelta(microseconds=500)])
 def test_less_than_a_millisecond_is_taken_with_a_warning(ttl):
-    """Somebody meant seconds: the warning points at the call of our caller."""
-
-    def send_request():
-        return check_ttl(ttl)
-
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        found, line = send_request(), inspect.currentframe().f_lineno
+    """Somebody meant seconds."""
+    with pytest.warns(UserWarning, match="^ttl=") as told:
+        found = check_ttl(ttl)
     assert 0.0 < found < 1.0
     (warning,) = told
-    assert warning.category is UserWarning
-    assert (warning.filename, warning.lineno) == (__file__, line)
     assert str(warning.message) == (
         f"ttl={ttl!r} is less than a millisecond; a TTL is in milliseconds, not seconds"
     )
+
+
+def test_the_warning_points_at_the_call_of_our_caller():
+    """That is where the seconds stand."""
+
+    def send_request():
+        return check_ttl(0.5)
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        line = inspect.currentframe().f_lineno + 1
+        send_request()
+    (warning,) = told
+    assert (warning.filename, warning.lineno) == (__file__, line)
 
 
 # ---- open requests -------------------------------------------------------------------------------
@@ -399,10 +407,14 @@ def test_deadlines_agree_with_a_sorted_list():
 
 @pytest.mark.parametrize("digits", [400, 5000])
 def test_a_whole_number_beyond_every_float(digits):
-    """It is no deadline at all, or no TTL."""
+    """It is no deadline at all, or no TTL, which is shown if it has a repr."""
     assert check_ttl(10**digits) == inf
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(InvalidArgumentError) as caught:
         check_ttl(-(10**digits))
+    shown = "-1" + "0" * digits
+    if digits > 4300 and hasattr(sys, "get_int_max_str_digits"):
+        shown = "a negative number of thousands of digits"
+    assert str(caught.value) == f"ttl must be a positive number of milliseconds, not {shown}"
 
 
 def test_a_snapshot_has_every_open_request_and_stays_as_it_is():

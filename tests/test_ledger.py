@@ -107,6 +107,12 @@ def test_tags_and_reason_are_read_from_where_they_stand():
     assert ledger.reason == "stopped by hand"
 
 
+def test_the_priority_is_read_from_the_options():
+    """Without any it is 0."""
+    assert Ledger("t", 1000.0, SENT).priority == 0
+    assert Ledger("t", 1000.0, SENT, Options(priority=-3)).priority == -3
+
+
 def test_scattering_fixes_the_roster():
     """From then on every row is open."""
     ledger = Ledger("t", 1000.0, SENT)
@@ -387,6 +393,45 @@ def test_expired_in_the_queue():
     assert outcome.reason == "still queued after 1.250 s, behind work on 'other'"
 
 
+class Waiting:
+    """As much of a `Wait` as a ledger looks at."""
+
+    since = 10.5
+
+    def __init__(self, request):
+        self.request = request
+
+    def describe(self):
+        return "waiting for resource 'GPIB0', held by 'scope'"
+
+
+def test_expired_while_it_waited_for_a_resource():
+    """C2: for what, since when, and who has it, whatever it did before."""
+    ledger = scattered(Address("dmm"))
+    (address,) = ledger._roster
+    address.started = True
+    address.running = Ledger("other", 1000.0, SENT)
+    address.waiting = Waiting(ledger)
+    outcome = ledger.expired_row(address, None, 11.5)
+    assert (outcome.status, outcome.started) == (TIMEOUT, None)
+    assert (outcome.phase, outcome.since) == (Phase.RESOURCE, 10.5)
+    assert outcome.reason == ("still waiting for resource 'GPIB0', held by 'scope', after 1.000 s")
+
+
+def test_expired_behind_work_that_waits_for_a_resource():
+    """C2: it is told what that work waits for, too."""
+    address = Address("dmm")
+    address.started = True
+    address.running = address
+    address.waiting = Waiting(Ledger("other", 1000.0, SENT))
+    outcome = expired(address)
+    assert (outcome.phase, outcome.since) == (Phase.QUEUED, 10.25)
+    assert outcome.reason == (
+        "still queued after 1.250 s, behind work on 'other' "
+        "waiting for resource 'GPIB0', held by 'scope'"
+    )
+
+
 # ---- reading -------------------------------------------------------------------------------------
 
 
@@ -665,6 +710,19 @@ def test_nobody_there_tells_the_reason():
     assert str(caught.value) == (
         "request on 't' ended NO_PRODUCERS, 0 of 0 producers answered well: "
         "nobody is registered for 't'"
+    )
+
+
+def test_an_end_that_is_nobodys_fault_tells_its_reason():
+    """Everybody answered well, or was not needed, and yet it was stopped."""
+    ledger = claimed(A)
+    ledger.accept(answer(ledger, A))
+    ledger._reason = "stopped by hand"
+    ledger.status = RequestStatus.STOPPED
+    with pytest.raises(RequestCancelledError) as caught:
+        ledger.raise_for_status()
+    assert str(caught.value) == (
+        "request on 't' ended STOPPED, 1 of 1 producers answered well: stopped by hand"
     )
 
 

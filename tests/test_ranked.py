@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -93,6 +93,36 @@ def test_the_rest_is_what_was_taken_in_and_not_given():
     assert ranked.rest() == [(0, "a"), FENCE, (5, "b"), OTHER]
     assert ranked.rest() == []
     assert len(ranked) == 0
+
+
+def test_the_rest_may_have_fences_side_by_side():
+    """They keep their order and are never compared, nor is work."""
+    mailbox = SimpleQueue()
+    ranked = Ranked(mailbox, rank)
+    work = [(9, "done"), *((0, object()) for _ in range(2))]
+    for message in (work[0], work[1], FENCE, OTHER, work[2], OTHER, FENCE):
+        mailbox.put(message)
+    assert ranked.get() is work[0]
+    assert ranked.rest() == [work[1], FENCE, OTHER, work[2], OTHER, FENCE]
+
+
+class Late:
+    """A mailbox that is empty whenever it is looked into, and has a message for who waits."""
+
+    def __init__(self, *messages):
+        self.messages = list(messages)
+
+    def get_nowait(self):
+        raise Empty
+
+    def get(self):
+        return self.messages.pop(0)
+
+
+def test_an_empty_mailbox_is_waited_for():
+    """What comes then is given, be it work, a fence or the end."""
+    ranked = Ranked(Late((0, "a"), FENCE, STOP), rank)
+    assert [ranked.get() for _ in range(4)] == [(0, "a"), FENCE, STOP, STOP]
 
 
 def test_a_full_mailbox_lets_the_oldest_go_whatever_its_priority():

@@ -330,6 +330,15 @@ def test_the_bound_by_default():
     assert set(routes.known) == {"one more"}
 
 
+def test_listeners_of_the_topic_itself_hear_first(routes):
+    """Then those of filters, each filter in the order in which it was first registered with."""
+    routes.add_listener(A, TopicFilter("#"), ALL)
+    routes.add_listener(B, TopicFilter("t.*"), ALL)
+    routes.add_listener(C, "t.u", ALL)
+    route = routes.route("t.u")
+    assert told(route.values) == told(route.outcomes) == told(route.ends) == ["c", "a", "b"]
+
+
 # ---- taps ----------------------------------------------------------------------------------------
 
 
@@ -358,6 +367,29 @@ def test_without_taps_nobody_hears(routes):
     assert routes.route("t").requests == ()
     assert routes.route("t").roster == (A,)
     assert routes.route("nobody's") is EMPTY
+
+
+# ---- sites ---------------------------------------------------------------------------------------
+
+
+def test_a_disabled_site_is_left_out_of_every_roster(routes):
+    """Of routes worked out before, too, until it is enabled again; listeners hear as before."""
+    left, right, none = (
+        Address(name, site, deliver=Mailbox(name).put)
+        for name, site in (("left", 0), ("right", "r"), ("none", None))
+    )
+    for address in (left, right, none):
+        routes.add_producer(address, "t")
+    routes.add_listener(agent("log"), "t", RESULTS)
+    assert routes.route("t").roster == (left, right, none)
+    routes.set_disabled(frozenset((0,)))
+    assert routes.route("t").roster == (right, none)
+    assert told(routes.route("t").scatter) == ["right", "none"]
+    assert told(routes.route("t").values) == ["log"]
+    routes.set_disabled(frozenset((0, "r")))
+    assert routes.route("t").roster == (none,)
+    routes.set_disabled(frozenset())
+    assert routes.route("t").roster == (left, right, none)
 
 
 # ---- any history ---------------------------------------------------------------------------------
@@ -446,6 +478,14 @@ def test_routes_agree_with_a_list_of_registrations():
         assert set(routes.addresses()) == {row.address for row in model}
 
     agrees()
+
+
+def test_a_second_registration_does_not_move_an_agent_back(routes):
+    """It was there first by its topic, whatever filter it was registered with afterwards."""
+    routes.add_producer(A, "t.u")
+    routes.add_producer(B, "t.u")
+    routes.add_producer(A, TopicFilter("#"))
+    assert routes.route("t.u").roster == (A, B)
 
 
 def test_a_roster_is_in_the_order_of_registration_whatever_matched():

@@ -87,6 +87,7 @@ def test_what_is_neither_a_topic_nor_a_filter_is_refused(subject, error):
         ("site.*", "site/2"),
         ("v1.2/*", "v1.2/x"),
         ("a.*.b", "a..b"),
+        ("MAX.*", "MAX.1"),
     ],
 )
 def test_a_filter_matches(pattern, topic):
@@ -163,6 +164,11 @@ def test_filters_of_the_same_words_are_one_key():
     assert one == other
     assert hash(one) == hash(other)
     assert {one: 1}[other] == 1
+
+
+def test_filters_of_other_words_are_told_apart_quickly():
+    """Nearly each has a hash of its own, so a table of many is searched as fast as one of few."""
+    assert len({hash(TopicFilter(f"site.{number}.*")) for number in range(100)}) > 90
 
 
 @pytest.mark.parametrize("other", [TopicFilter("a.*"), TopicFilter("a.b.#"), "a.b", ("a", "b")])

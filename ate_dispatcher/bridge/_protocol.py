@@ -142,8 +142,9 @@ def read(data: Any, *kinds: str) -> Tuple[str, Dict[str, Any]]:
                 raise StrangeMessage("an agent must be an object")
             _check_fields("agent", agent, AGENT)
             subjects(agent)
-    _check_identifier(data.get("reply", "0"))
-    if kind in ("agents", "leave"):
+    if kind == "request":
+        _check_identifier(data["reply"])
+    elif kind in ("agents", "leave"):
         _check_identifier(data["id"])
     return kind, data
 

@@ -140,9 +140,8 @@ class EventParser:
         if self._at_start:
             self._at_start = False
             text = text[1:] if text[0] == "\ufeff" else text
-        if self._after_cr and text:
-            self._after_cr = False
-            text = text[1:] if text[0] == "\n" else text
+        if self._after_cr and text[0] == "\n":  # not at the start, so there is text
+            text = text[1:]
         self._after_cr = text.endswith("\r")  # a line feed to come belongs to it
         *ended, rest = _LINE_END.split(text)
         events = []

@@ -8,6 +8,7 @@ import enum
 import json
 import math
 from collections import OrderedDict, namedtuple
+from traceback import format_exc
 
 import pytest
 
@@ -108,6 +109,18 @@ def test_what_has_no_form_is_its_type_and_repr_with_a_flag():
     assert there_and_back(back) == (back, False)  # recorded again
 
 
+def test_a_description_is_a_value():
+    """Equal to one of the same type and repr, and of the same hash; it shows both."""
+    one = Unserialised("bench.Scope", "<Scope 1>")
+    assert one == Unserialised("bench.Scope", "<Scope 1>")
+    assert {one: 1}[Unserialised("bench.Scope", "<Scope 1>")] == 1
+    assert len({hash(Unserialised("bench.Scope", str(number))) for number in range(100)}) > 90
+    others = [Unserialised("bench.Scope", ""), Unserialised("Scope", "<Scope 1>"), "<Scope 1>"]
+    assert one not in others
+    assert (one.type_name, one.text) == ("bench.Scope", "<Scope 1>")
+    assert repr(one) == "<Unserialised bench.Scope: <Scope 1>>"
+
+
 def test_a_repr_that_raises_is_told():
     """What a user's class does wrong costs nothing but its own text."""
     back, exact = there_and_back([Broken()])
@@ -151,7 +164,7 @@ def test_an_exception_comes_back_with_type_text_and_traceback():
     except ValueError as error:
         parts = encode_exception(error)
         back, exact = there_and_back(error)
-    assert parts[:2] == ["ValueError", "no signal"]
+        assert parts == ["ValueError", "no signal", format_exc()]
     assert 'raise ValueError("no signal")' in parts[2]
     assert isinstance(back, RecordedError)
     assert (back.type_name, back.text, back.traceback) == tuple(parts)

@@ -73,6 +73,40 @@ def test_a_stream_may_be_cut_anywhere(data):
     assert len(parse_events(stream)) == 2
 
 
+def test_a_piece_may_end_with_a_carriage_return():
+    """Only a line feed that follows at once belongs to it, and of several only the first."""
+    parser = EventParser()
+    pieces = [b"data: a\r", b"data: b\r", b"\ndata: c\r", b"\n", b"\n", b"data: d\r", b"\n\n"]
+    events = [[event.data for event in parser.feed(piece)] for piece in pieces]
+    assert events == [[], [], [], [], ["a\nb\nc"], [], ["d"]]
+
+
+def test_before_anything_was_read():
+    """No id to go on from, and no wait asked for; an event is a message unless it says else."""
+    parser = EventParser()
+    assert (parser.last_event_id, parser.retry) == ("", None)
+    assert parser.feed(b"data: x\n\n") == [ServerSentEvent("message", "x", "")]
+    assert (parser.last_event_id, parser.retry) == ("", None)
+
+
+def test_a_wait_of_nothing():
+    """Zero is a number of milliseconds like others."""
+    assert encode_event("x", retry=0) == b"retry: 0\ndata: x\n\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), ("ab", "c"), ("0123456789" * 3, "9876543210" * 3)]
+)
+def test_half_a_character_is_shown_with_what_is_around_it(before, after):
+    """Twenty characters to each side, so that its place is found in a long text."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        encode_comment(before + "\ud800" + after)
+    around = (": " + before)[-20:] + "\ud800" + (after + "\n\n")[:20]
+    assert str(caught.value) == (
+        f"half a surrogate pair has no place in an event stream: '\\ud800' in {around!r}"
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
@@ -162,11 +196,12 @@ def test_retry_is_ascii_digits(line, retry):
     assert parser.retry == retry
 
 
-def test_an_absurd_retry_is_ignored():
-    """A number of thousands of digits neither raises nor is believed."""
+@pytest.mark.parametrize(("digits", "believed"), [(15, True), (16, False), (10_000, False)])
+def test_an_absurd_retry_is_ignored(digits, believed):
+    """A number of thousands of digits neither raises nor is believed; one of fifteen is."""
     parser = EventParser()
-    parser.feed(b"retry: " + b"9" * 10_000 + b"\n")
-    assert parser.retry is None
+    parser.feed(b"retry: " + b"9" * digits + b"\n")
+    assert parser.retry == (int("9" * digits) if believed else None)
 
 
 # ---- bounds --------------------------------------------------------------------------------------

@@ -66,6 +66,39 @@ def test_a_start_that_succeeds_ends_the_row_of_those_that_did_not():
         assert failures.add(now, ready) is not None
 
 
+def test_one_slow_start_after_a_quiet_period_begins_with_the_first_wait():
+    """It is the first failure in a row, and no other lies within the period."""
+    failures = policy(attempts=9).begin()
+    for now in (0.0, 1.0, 2.0):
+        failures.add(now, True)
+    assert failures.add(100.0, False) == 101.0
+
+
+def test_a_failure_after_a_good_start_is_none_of_the_row():
+    """Only those count that did not get as far as the end of their start."""
+    failures = policy(attempts=1).begin()
+    assert failures.add(0.0, True) == 1.0
+    assert failures.add(100.0, False) == 101.0
+    assert failures.add(200.0, False) is None
+
+
+def test_without_arguments():
+    """Five restarts a minute, after the library's usual waits."""
+    plain = Restart()
+    assert (plain.attempts, plain.per) == (5, 60.0)
+    assert repr(plain) == "Restart(attempts=5, per=60)"
+    failures = plain.begin()
+    for whole in (0.5, 1.0, 2.0, 4.0, 8.0):
+        assert whole / 2 <= failures.add(0.0, True) <= whole
+    assert failures.add(0.0, True) is None
+
+
+def test_a_period_may_be_short():
+    """Any number of seconds above nothing."""
+    failures = policy(attempts=1, per=0.5).begin()
+    assert [failures.add(now, True) for now in (0.0, 0.5, 0.75)] == [1.0, 1.5, None]
+
+
 def test_no_attempts_is_no_restart():
     """0 means: watch it, report it, do not start it again."""
     assert policy(attempts=0).begin().add(0.0, True) is None
@@ -89,6 +122,8 @@ def test_one_policy_serves_many():
         ({"attempts": True}, InvalidTypeError, "attempts must be a whole number"),
         ({"per": 0}, InvalidArgumentError, "per must be positive and finite, it is 0"),
         ({"per": math.nan}, InvalidArgumentError, "per must be positive"),
+        ({"per": math.inf}, InvalidArgumentError, "per must be positive and finite, it is inf"),
+        ({"per": True}, InvalidTypeError, "per must be a number of seconds, not True"),
         ({"per": "1"}, InvalidTypeError, "per must be a number of seconds, not '1'"),
         ({"backoff": 2.0}, InvalidTypeError, "backoff must be a Backoff, not 2.0"),
     ],
