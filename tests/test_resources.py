@@ -210,10 +210,10 @@ def test_what_is_not_free_is_waited_for_one_after_the_other():
         assert waiting.describe() == "waiting for resource 'a', held by 'one'"
         bench.mine.ring()  # whatever rang: it is looked again, and waited on
         yield
-        assert WAIT(bench.mine.owner.waiting) == (bench.request, "a", 7.0)
+        assert WAIT(bench.mine.owner.waiting) == (bench.request, "a", 6.0)
         bench.release("one")
         yield
-        assert WAIT(bench.mine.owner.waiting) == (bench.request, "c", 8.0)
+        assert WAIT(bench.mine.owner.waiting) == (bench.request, "c", 7.0)
         assert bench.owners() == ["mine", "mine", "two"]
         bench.release("two")
         yield
