@@ -279,6 +279,7 @@ def test_who_is_admitted():
     assert not door.admits(["ä=ü; ;=;"], "Bearer ä")
     assert door.has_key(f"token={TOKEN}")
     assert not any(map(door.has_key, ("", "token=", "token=x", f"token={TOKEN}&token={TOKEN}")))
+    assert Door("0.0.0.0", 80, "of+base64/with==").has_key("token=of+base64/with==")
     assert Door("0.0.0.0", 80, TOKEN).cookie == door.cookie  # it outlives a restart
 
 
