@@ -49,6 +49,22 @@ def test_any_value_is_shown_in_few_words(value, shown):
     assert len(text) <= LONGEST
 
 
+@pytest.mark.parametrize("kind", [dict.fromkeys, set, frozenset])
+def test_of_a_large_collection_only_what_is_shown_is_looked_at(kind):
+    """All of a recorded waveform by time would be sorted first, with the callbacks waiting."""
+    compared = []
+
+    class Key(int):
+        def __lt__(self, other):
+            compared.append(other)
+            return int(self) < int(other)
+
+    text = brief(kind([Key(number) for number in range(1000)]))
+    assert "..." in text
+    assert len(compared) < 100
+    assert brief(kind([2, 1])) == repr(kind([1, 2]))
+
+
 # ---- how much is looked at -----------------------------------------------------------------------
 
 
