@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Dict, List, Sequence, Tuple
 
-from ._exceptions import InvalidArgumentError
+from ._codec import decode
+from ._exceptions import InvalidArgumentError, UndecodableMessageError
 
 __all__ = ["arguments"]
 
@@ -36,6 +36,6 @@ def arguments(words: Sequence[str]) -> Tuple[List[Any], Dict[str, Any]]:
 
 def _value(word: str) -> Any:
     try:
-        return json.loads(word)
-    except ValueError:
+        return decode(word.encode("utf-8", "surrogatepass"))
+    except UndecodableMessageError:
         return word

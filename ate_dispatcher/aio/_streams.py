@@ -23,7 +23,8 @@ _NEXT: Any = object()
 class AsyncStream(Generic[Item]):
     """An async iterator over a stream, which a thread of its own reads as it is asked to.
 
-    The thread is there from the first use until the end. An item is taken only when it is awaited;
+    The thread is there from the first use until the end, or until a stream that was given up while
+    it was opened is open, and closed. An item is taken only when it is awaited;
     a cancelled wait loses none, the next one gets it. ``async with`` opens it on entering, and
     closes it; so does reading it to its end, or to an error.
 
@@ -83,8 +84,8 @@ class AsyncStream(Generic[Item]):
         if thread is None:
             await in_thread(self._shared.let_go)
         else:
-            await in_thread(self._shared.stop)
-            await in_thread(thread.join)
+            if await in_thread(self._shared.stop):
+                await in_thread(thread.join)
 
     async def __aenter__(self) -> AsyncStream[Item]:
         try:
@@ -135,8 +136,8 @@ class _Shared:
         self.stream: Any = None if callable(stream) else stream
         self._opened = stream
         self._cut = cut
-        self._lock = threading.Lock()  # of the two that follow: whoever is second sees the first
-        self._stopped = False
+        self._lock = threading.Lock()  # of what follows: whoever is second sees the first
+        self._stopped = self._opening = False
         self._stream_to_cut: Any = self.stream
 
     def run(self) -> None:
@@ -163,14 +164,19 @@ class _Shared:
         if self.stream is not None:
             self.stream.close()
 
-    def stop(self) -> None:
-        """End the thread; any other may call it."""
+    def stop(self) -> bool:
+        """End the thread; any other may call it.
+
+        False if it is opening the stream, which nobody can cut short: it ends after that.
+        """
         self.orders.put(None)
         with self._lock:
             self._stopped = True
+            opening = self._opening
             stream = self._stream_to_cut
         if stream is not None:
             self._cut(stream)
+        return not opening
 
     def forget(self) -> None:
         """End the thread, from wherever the garbage collector happens to be."""
@@ -178,18 +184,28 @@ class _Shared:
 
     def _do(self, what: Any) -> Any:
         try:
-            if self.stream is None:
-                self.stream = self._opened()
-                with self._lock:
-                    self._stream_to_cut = self.stream
-                    stopped = self._stopped
-                if stopped:
-                    return _END, None
+            if self.stream is None and not self._open():
+                return _END, None
             return (_OPEN if what is _OPEN else next(self.stream)), None
         except StopIteration:
             return _END, None
         except BaseException as error:  # whatever it is: it is raised where it is awaited
             return None, error
+
+    def _open(self) -> bool:
+        """Open the stream; False if that is not wanted any more."""
+        with self._lock:
+            if self._stopped:
+                return False
+            self._opening = True
+        try:
+            self.stream = self._opened()
+        finally:
+            with self._lock:
+                self._opening = False
+                self._stream_to_cut = self.stream
+                stopped = self._stopped
+        return not stopped
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Optional[BaseException]) -> None:

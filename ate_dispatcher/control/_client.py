@@ -233,9 +233,9 @@ class ControlStream(Generic[Item]):
         while not self._over:
             try:
                 answer = self._conversation.hear(None)
-            except BaseException:
+            except BaseException as error:
                 self._conversation.close()
-                if self._over:  # another thread has closed it
+                if self._over and isinstance(error, Exception):  # another thread has closed it
                     break
                 self._over = True
                 raise

@@ -105,7 +105,7 @@ class ClientThread(threading.Thread):
                 self._lines.feed(data)
             else:
                 self._at_end = True
-                return self._lines.rest()
+                return None if self._ending else self._lines.rest()  # it is ours, not its end
 
     def _write(self, data: bytes) -> None:
         try:

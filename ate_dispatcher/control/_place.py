@@ -130,11 +130,14 @@ class Place:
             listener.listen(BACKLOG)
             text = json.dumps({"port": listener.getsockname()[1], "token": self.token})
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with open(os.open(self.path, flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
+            descriptor = os.open(self.path, flags, 0o600)
             self._mark = _mark(self.path)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
         except BaseException:
             listener.close()
+            if self._mark is not None:
+                self.leave()
             raise
         return listener
 

@@ -122,11 +122,14 @@ class RequestSource(Source):
         return end_row(self._request, self._number, now, self._offset)
 
     def cut(self, reason: str) -> None:
-        """Cancel an open request, and do not wait for what becomes of it."""
+        """Cancel an open request, and do not wait for what becomes of it.
+
+        One that has ended gives its reader the end by itself, after the outcomes.
+        """
         if self._request.status is RequestStatus.OPEN:
             self._cut = self._cut or reason
-        self._request.cancel()
-        self._reader.finish()
+            self._request.cancel()
+            self._reader.finish()
 
     def close(self) -> None:
         """Cancel the request if it is still open."""

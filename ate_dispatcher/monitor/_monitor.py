@@ -77,8 +77,12 @@ class Monitor:
         self._stopped = False
         self._feed = Feed(dispatcher)
         self._server = Server(host, port, checked, self._feed)
-        self._feed.start()
-        self._server.start()
+        try:
+            self._feed.start()
+            self._server.start()
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def url(self) -> str:

@@ -113,7 +113,8 @@ class Door:
 
     def has_key(self, query: str) -> bool:
         """Whether a query has the right ``token=``."""
-        shown = parse_qs(query, max_num_fields=10).get("token", []) if query else []
+        whole = query.replace("+", "%2B")  # no token has the space that it would stand for
+        shown = parse_qs(whole, max_num_fields=10).get("token", []) if query else []
         return self._token is not None and len(shown) == 1 and _same(shown[0], self._token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -37,6 +38,11 @@ MOST = 512
 
 SEND_BUFFER = 64 * 1024
 """Bytes that the system keeps for a client that does not read."""
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+PAUSE = 1.0
+"""Seconds without taking connections after the process has run out of descriptors."""
 
 GRACE = 5.0
 """Seconds that the connections' threads have to end, all together."""
@@ -77,6 +83,7 @@ class Server(ThreadingHTTPServer):
         self.stalled = 0
         self._lock = threading.Lock()
         self._closed = False
+        self._ending = threading.Event()
         self._connections: Dict[Any, Optional[threading.Thread]] = {}
         super().__init__((host, port), Handler)
         self.port: int = self.server_address[1]
@@ -98,6 +105,7 @@ class Server(ThreadingHTTPServer):
 
     def close(self) -> None:
         """Accept no more, cut every connection, and wait for their threads."""
+        self._ending.set()
         if self._thread.ident is not None:
             self.shutdown()
             self._thread.join()
@@ -112,16 +120,24 @@ class Server(ThreadingHTTPServer):
 
     def cut(self) -> None:
         """Cut every connection; who comes again is served."""
-        with self._lock:
-            connections = tuple(self._connections)
-        for connection in connections:
-            _shut(connection)
+        with self._lock:  # who is in it is not closed yet, and its descriptor nobody else's
+            for connection in self._connections:
+                _shut(connection)
 
     def connections(self) -> int:
         """How many there are."""
         return len(self._connections)
 
     # ---- the thread that accepts -----------------------------------------------------------------
+
+    def get_request(self) -> Any:
+        """Take a connection; pause where the process has no descriptor for it."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                self._ending.wait(PAUSE)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection on a thread of its own, unless there are too many."""
@@ -177,20 +193,20 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer, if it is for us and from somebody who may ask."""
         if self.request_version == "HTTP/0.9":
-            self.send_error(HTTPStatus.BAD_REQUEST, "this is HTTP/1.1")
+            self._deny(HTTPStatus.BAD_REQUEST, "this is HTTP/1.1")
             return
         path, _, query = self.path.partition("?")
         door = self.server.door
         hosts = self.headers.get_all("Host", [])
         if not door.knows_host(hosts):
             status = HTTPStatus.MISDIRECTED_REQUEST if hosts else HTTPStatus.BAD_REQUEST
-            self.send_error(status, "the Host header does not name this monitor")
+            self._deny(status, "the Host header does not name this monitor")
         elif path == "/" and self._has_key(query):
             self._let_in()
         elif not door.admits(
             self.headers.get_all("Cookie", []), self.headers.get("Authorization", "")
         ):
-            self.send_error(
+            self._deny(
                 HTTPStatus.UNAUTHORIZED, "open the monitor with /?token=… first, or send the token"
             )
         elif path in FILES:
@@ -203,10 +219,10 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/favicon.ico":
             self._answer(HTTPStatus.NO_CONTENT, "", b"")
         else:
-            self.send_error(HTTPStatus.NOT_FOUND, "there is no such page here")
+            self._deny(HTTPStatus.NOT_FOUND, "there is no such page here")
 
     def _not_allowed(self) -> None:
-        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED, "this monitor is only for looking: GET")
+        self._deny(HTTPStatus.METHOD_NOT_ALLOWED, "this monitor is only for looking: GET")
 
     def _has_key(self, query: str) -> bool:
         try:
@@ -249,15 +265,16 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(
         self, code: int, message: Optional[str] = None, explain: Optional[str] = None
     ) -> None:
+        """Say what the base class could not read, without its message: that may quote it."""
+        self._deny(HTTPStatus(code))
+
+    def _deny(self, status: HTTPStatus, why: str = "") -> None:
         """Say in one line of plain text what is wrong, without quoting the request."""
-        status = HTTPStatus(code)
-        if code == HTTPStatus.NOT_IMPLEMENTED:  # its message quotes the method
-            message = None
         more = {
             HTTPStatus.METHOD_NOT_ALLOWED: (("Allow", "GET, HEAD"),),
             HTTPStatus.UNAUTHORIZED: (("WWW-Authenticate", "Bearer"),),
         }.get(status, ())
-        said = f"{status.value} {status.phrase}" + (f": {message}" if message else "") + "\n"
+        said = f"{status.value} {status.phrase}" + (f": {why}" if why else "") + "\n"
         if self.request_version == "HTTP/0.9":
             self.request_version = "HTTP/1.0"  # it is answered with a status all the same
         if not hasattr(self, "command") or self.command is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from reprlib import Repr
-from typing import Any
+from typing import Any, Dict, FrozenSet, Set
 
 __all__ = ["LONGEST", "brief", "shortened"]
 
@@ -23,6 +24,17 @@ class _Brief(Repr):
         return repr(bytes(value[:32])) + (f"… ({len(value)} bytes)" if len(value) > 32 else "")
 
     repr_bytearray = repr_bytes
+
+    # What the base class is given it sorts first, all of it.
+
+    def repr_dict(self, value: Dict[Any, Any], level: int) -> str:
+        return super().repr_dict(dict(islice(value.items(), self.maxdict + 1)), level)
+
+    def repr_set(self, value: Set[Any], level: int) -> str:
+        return super().repr_set(set(islice(value, self.maxset + 1)), level)
+
+    def repr_frozenset(self, value: FrozenSet[Any], level: int) -> str:
+        return super().repr_frozenset(frozenset(islice(value, self.maxfrozenset + 1)), level)
 
     def repr_int(self, value: int, level: int) -> str:
         """Python refuses to write numbers of very many digits."""

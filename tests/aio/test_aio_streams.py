@@ -195,6 +195,33 @@ def test_an_opened_stream_that_is_never_read_is_closed():
     assert stream.closed == 1
 
 
+def test_a_stream_that_takes_long_to_open_can_be_given_up():
+    """As a request to a full dispatcher does: a cancelled wait ends, what is opened is closed."""
+    gate, stream = Gate(BOUND), Scripted([1])
+
+    def opened():
+        gate.park()
+        return stream
+
+    async def enter(asynchronous):
+        async with asynchronous:
+            pass
+
+    async def main():
+        asynchronous = AsyncStream(opened)
+        entering = asyncio.ensure_future(enter(asynchronous))
+        await in_thread(gate.wait_parked)
+        entering.cancel()
+        await asyncio.wait([entering], timeout=BOUND / 4)
+        given_up = entering.cancelled()
+        await asyncio.wait_for(asynchronous.aclose(), BOUND / 4)
+        gate.open()
+        await until(lambda: stream.closed)
+        assert given_up
+
+    run(main)
+
+
 def test_a_stream_that_is_dropped_leaves_no_thread():
     """Left in the middle of a loop, as `async for … break` does; and while it waits."""
     left, waiting = Scripted([1, 2]), Scripted([Gate])

@@ -17,7 +17,7 @@ from ate_dispatcher import (
     StateError,
     UnknownIdError,
 )
-from ate_dispatcher.control import SocketClient, SocketServer
+from ate_dispatcher.control import ControlStream, SocketClient, SocketServer
 from ate_dispatcher.sse import Message
 
 
@@ -109,6 +109,23 @@ def test_closing_wakes_who_reads(server, client):
     assert ended == [[]]
     assert list(stream) == []
     until(lambda: server.streams == 0)
+
+
+def test_an_interrupt_goes_through_a_stream_that_was_closed():
+    """Ctrl-C is no end of a stream, whoever has closed that meanwhile."""
+
+    class Conversation:
+        def hear(self, timeout):
+            stream.close()
+            raise KeyboardInterrupt
+
+        def close(self):
+            pass
+
+    stream = ControlStream(Conversation(), str)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert list(stream) == []
 
 
 def test_a_listener_that_was_removed_is_unknown_from_then_on(client):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from control_work import BOUND, Plain, until
@@ -24,8 +25,11 @@ from ate_dispatcher import (
     StateError,
     current_request,
 )
+from ate_dispatcher._messages import Probe
+from ate_dispatcher._words import arguments
 from ate_dispatcher.cli import main
 from ate_dispatcher.control import SocketClient, SocketServer
+from ate_dispatcher.control._sources import RequestSource
 from ate_dispatcher.testing import ScriptedProducer
 
 HOME = str(pathlib.Path(ate_dispatcher.__file__).parent.parent)
@@ -156,6 +160,23 @@ def test_shutdown_with_a_request_open(dispatcher, path, gate):
     assert server.shutdown(BOUND)
     assert list(stream) == []
     assert stream.reason == "the server was shut down"
+
+
+def test_a_cut_after_the_end_takes_nothing_away(gate):
+    """All was answered, but the outcomes have not reached who reads: they come before the end."""
+    with ATEDispatcher() as dispatcher:
+        dispatcher.add(ScriptedProducer(lambda topic: 5, name="p"), "t")
+        request = dispatcher.send_request("t", ttl=math.inf).gather(BOUND)
+        dispatcher._home.put(Probe(gate.park))
+        gate.wait_parked()
+        source = RequestSource(request, 1, dispatcher.clock)
+        source.cut("the server was shut down")
+        gate.open()
+        rows = [source.take(time.monotonic() + BOUND) for _ in range(2)]
+        assert [(row["event"], row["status"]) for row in rows] == [
+            ("outcome", "OK"),
+            ("end", "COMPLETE"),
+        ]
 
 
 def test_a_dispatcher_that_never_started(path):
@@ -298,6 +319,12 @@ def test_ctl_send(dispatcher, station, capsys):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("ate-dispatcher: ")
+
+
+@pytest.mark.parametrize("word", ["NaN", "-Infinity", "[1, NaN]", "[" * 100_000])
+def test_a_word_that_is_no_json_is_text(word):
+    """What Python's reader takes and JSON has no form for could not be sent."""
+    assert arguments([word, f"name={word}"]) == ([word], {"name": word})
 
 
 def test_ctl_says_what_is_wrong(path, capsys):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import io
 import json
 import os
 import pathlib
@@ -21,7 +23,7 @@ from ate_dispatcher import (
     InvalidArgumentError,
     StateError,
 )
-from ate_dispatcher.control import SocketClient, SocketServer
+from ate_dispatcher.control import SocketClient, SocketServer, _place
 from ate_dispatcher.control._place import connect
 
 TRANSPORTS = ["unix", "tcp"]
@@ -140,6 +142,25 @@ def test_a_folder_without_rights(path):
     finally:
         os.seteuid(me)
         os.chmod(os.path.dirname(path), 0o700)
+
+
+def test_a_file_that_cannot_be_written_is_not_left(path, monkeypatch):
+    """Such as on a full disk: half a file would be taken for somebody's own, and kept for ever."""
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "no space left")
+
+    def opened(descriptor, *options, **more):
+        os.close(descriptor)
+        return Full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_place, "open", opened, raising=False)
+        with pytest.raises(OSError, match="no space left"):
+            SocketServer(path, transport="tcp").open()
+    with SocketServer(path, transport="tcp"):
+        assert SocketClient(path).send_payload({"v": "ping"}) is None
 
 
 def test_what_somebody_else_put_there_is_not_removed(path):

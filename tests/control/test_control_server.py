@@ -352,6 +352,16 @@ def test_shutdown_with_streams_open(path):
         server.open()
 
 
+def test_a_shutdown_is_no_end_of_input(path):
+    """A command whose sender has not ended it is not done because the server ends."""
+    with SocketServer(path) as server, Plain(path) as plain:
+        plain.raw(b'{"v": "c", "c": "late"}')
+        until(lambda: any(client._lines._buffer for client in tuple(server._clients)))
+        assert server.shutdown(BOUND)
+        assert server.container.get_all_ids() == ()
+        assert plain.hear() is None
+
+
 def test_shutdown_cuts_off_who_does_not_listen(path):
     """A client that takes nothing any more is not waited for longer than was said."""
     with SocketServer(path, stall_seconds=60) as server, Plain(path) as stalled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import logging
@@ -325,6 +326,9 @@ def raw(monitor, data):
         (b"nonsense\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
         (b"GET /\r\n\r\n", b"400"),
+        (b"GET /?token=xxxx and more HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / xxxx\r\n\r\n", b"400"),
+        (b"xxxx /\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/9.9\r\n\r\n", b"505"),
         (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", b"501"),
@@ -398,6 +402,25 @@ def test_a_port_that_is_taken(dispatcher, monitor):
         Monitor(dispatcher, port=monitor._server.port)
 
 
+@needs_proc
+@pytest.mark.parametrize("refused", ["monitor-accept", "-monitor"])
+def test_a_monitor_that_cannot_begin_leaves_nothing(dispatcher, monkeypatch, refused):
+    """The system has no thread to give: the port is free again, nobody observes."""
+    real = threading.Thread.start
+
+    def start(thread):
+        if thread.name.endswith(refused):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    before = open_files()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="new thread") as raised:
+        Monitor(dispatcher)
+    assert open_files() == before, raised
+    assert dispatcher._observers == ()
+
+
 # ---- clients that do not behave ------------------------------------------------------------------
 
 
@@ -455,6 +478,48 @@ def test_too_many_connections_are_told_so(dispatcher, monkeypatch):
             assert get(monitor)[0] == 503
         wait_until(lambda: monitor._server.connections() < 2, "room")
         assert get(monitor)[0] == 200
+
+
+def test_without_descriptors_it_pauses(monitor, monkeypatch):
+    """Who waits to be taken in would have it ask again and again, with a core of its own."""
+    pauses = []
+
+    class Ending:
+        wait, set = pauses.append, lambda self: None
+
+    def fail(server):
+        raise OSError(errors.pop(0), "planted")
+
+    errors = [errno.EMFILE, errno.ECONNABORTED]
+    monkeypatch.setattr(_server.TCPServer, "get_request", fail)
+    monkeypatch.setattr(monitor._server, "_ending", Ending(), raising=False)
+    for _ in range(2):
+        with pytest.raises(OSError, match="planted"):
+            monitor._server.get_request()
+    assert pauses == [1.0]
+
+
+def test_who_leaves_while_all_are_cut_is_not_closed_meanwhile(monitor):
+    """Its descriptor could be somebody else's by the time that it is cut."""
+    happened = []
+    leaving = threading.Thread(target=lambda: monitor._server.shutdown_request(connection))
+
+    class Connection:
+        def shutdown(self, how):
+            if how == socket.SHUT_RDWR:
+                leaving.start()
+                leaving.join(0.2)  # it can get as far as it may, and must not get through
+                happened.append("cut")
+
+        def close(self):
+            happened.append("closed")
+
+    connection = Connection()
+    with monitor._server._lock:
+        monitor._server._connections[connection] = None
+    monitor._server.cut()
+    leaving.join(BOUND)
+    assert happened == ["cut", "closed"]
 
 
 def stalled_client(monitor):

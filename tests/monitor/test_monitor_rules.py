@@ -49,6 +49,22 @@ def test_any_value_is_shown_in_few_words(value, shown):
     assert len(text) <= LONGEST
 
 
+@pytest.mark.parametrize("kind", [dict.fromkeys, set, frozenset])
+def test_of_a_large_collection_only_what_is_shown_is_looked_at(kind):
+    """All of a recorded waveform by time would be sorted first, with the callbacks waiting."""
+    compared = []
+
+    class Key(int):
+        def __lt__(self, other):
+            compared.append(other)
+            return int(self) < int(other)
+
+    text = brief(kind([Key(number) for number in range(1000)]))
+    assert "..." in text
+    assert len(compared) < 100
+    assert brief(kind([2, 1])) == repr(kind([1, 2]))
+
+
 # ---- how much is looked at -----------------------------------------------------------------------
 
 
@@ -279,6 +295,7 @@ def test_who_is_admitted():
     assert not door.admits(["ä=ü; ;=;"], "Bearer ä")
     assert door.has_key(f"token={TOKEN}")
     assert not any(map(door.has_key, ("", "token=", "token=x", f"token={TOKEN}&token={TOKEN}")))
+    assert Door("0.0.0.0", 80, "of+base64/with==").has_key("token=of+base64/with==")
     assert Door("0.0.0.0", 80, TOKEN).cookie == door.cookie  # it outlives a restart
 
 
