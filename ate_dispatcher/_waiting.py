@@ -14,7 +14,7 @@ from ._exceptions import InvalidArgumentError, InvalidTypeError
 __all__ = ["END", "ENDED", "Waiter", "acquire", "get_within", "limit_of", "wait_for_signals"]
 
 LOOK = 1.0
-"""Seconds between two looks of a thread that waits for signals."""
+"""Seconds between two looks of the main thread for signals, while it waits for something else."""
 
 
 class Waiter:
@@ -73,14 +73,17 @@ def limit_of(timeout: Optional[float]) -> Optional[float]:
 
 
 def acquire(lock: Any, limit: Optional[float]) -> bool:
-    """Acquire within a limit, in waits no longer than the platform can wait."""
-    if limit is None:
-        return bool(lock.acquire())
+    """Acquire within a limit, in waits no longer than the platform can wait.
+
+    On the main thread they are short. A signal that arrives when the interpreter has last looked
+    for one, and the wait has not begun, would go unnoticed until the next: so it looks again.
+    """
+    longest = LOOK if threading.get_ident() == threading.main_thread().ident else TIMEOUT_MAX
     while True:
-        left = max(0.0, limit - monotonic())
-        if lock.acquire(True, min(left, TIMEOUT_MAX)):
+        left = inf if limit is None else max(0.0, limit - monotonic())
+        if lock.acquire(True, min(left, longest)):
             return True
-        if left < TIMEOUT_MAX:
+        if left <= longest:
             return False
 
 
@@ -94,8 +97,7 @@ def get_within(queue: SimpleQueue[bool], seconds: float) -> bool:
 def wait_for_signals(event: threading.Event) -> None:
     """Wait, on the main thread, for what a signal's handler sets, or for what it raises.
 
-    A signal that arrives when the interpreter has last looked for one, and the wait has not begun,
-    would go unnoticed until the next: so this wakes once a second to let it look.
+    In short waits, for the reason that `acquire` gives.
     """
     while not event.wait(LOOK):
         pass
