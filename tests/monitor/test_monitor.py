@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import logging
@@ -30,6 +31,16 @@ TOKEN = "a token that-nobody-guesses".replace(" ", "-")
 def monitor(dispatcher):
     with Monitor(dispatcher) as monitor:
         yield monitor
+
+
+def test_a_port_in_use_is_named(dispatcher, monitor):
+    """Bad input: the error says which address, and what to do."""
+    port = int(monitor.url.rpartition(":")[2].strip("/"))
+    with pytest.raises(
+        OSError, match=rf"'127\.0\.0\.1', port {port}: choose another port"
+    ) as caught:
+        Monitor(dispatcher, port=port)
+    assert caught.value.errno == errno.EADDRINUSE
 
 
 def ask(dispatcher, *values, topic="voltage"):
