@@ -51,6 +51,7 @@ class Membership(threading.Thread):
         self._mailbox: SimpleQueue[Any] = SimpleQueue()
         self._callbacks = Callbacks(f"{self.name}-callbacks")
         self._home = home = ReturnAddress(self._mailbox.put, clock, self._callbacks)
+        home.begun = False
         home.refuse = self._refuse_mailbox
         home.agent_left = self._agent_left
         home.agent_changed = self._agent_changed
@@ -102,7 +103,9 @@ class Membership(threading.Thread):
             )
         if not isinstance(agent, kind):
             article = "an agent" if kind is Agent else f"a {kind.__name__}"
-            raise InvalidTypeError(f"{agent!r} is not {article}, but {type(agent).__name__}")
+            raise InvalidTypeError(
+                f"{agent!r} is not {article}, but {type(agent).__name__}{_instead(agent, kind)}"
+            )
 
     def _register(self, agent: Agent, subject: Subject) -> None:
         check_subject(subject)
@@ -335,3 +338,12 @@ def _telling(observer: Observer, hook: Callable[[Any], Any], post: Any) -> Calla
             post(hook, event)
 
     return tell
+
+
+def _instead(agent: Any, kind: type) -> str:
+    """Say what to give in its place."""
+    if isinstance(agent, type):
+        return f": make one, {agent.__name__}(…)" if issubclass(agent, kind) else ""
+    if callable(agent):
+        return ": for a function there are @dispatcher.producer(…) and @dispatcher.listener(…)"
+    return ""

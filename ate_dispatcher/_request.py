@@ -71,12 +71,15 @@ class ReturnAddress:
 
     `put` is the dispatcher's mailbox. `gone` is set once, by the dispatcher's thread, before its
     last look into the mailbox; `post` puts first and reads the flag after, so that one of the two
-    sees every message (the mailbox's own lock orders them).
+    sees every message (the mailbox's own lock orders them). `begun` is set once,
+    by the thread that starts the dispatcher, and is only there to be told of: whoever reads it too
+    early warns without need, no more.
     """
 
     __slots__ = (
         "agent_changed",
         "agent_left",
+        "begun",
         "callbacks",
         "clock",
         "gone",
@@ -89,6 +92,7 @@ class ReturnAddress:
         self.put = put
         self.clock = clock
         self.callbacks = callbacks
+        self.begun = True
         self.gone = False
         self.refuse: Callable[[], None] = lambda: None
         self.agent_left: Callable[[Any], None] = lambda agent: None
@@ -167,7 +171,7 @@ class Request(Ledger):
             After `timeout` seconds it was still open; it goes on.
         """
         if not self.wait(timeout):
-            raise WaitTimeoutError(f"{self!r} was still open after {timeout} s")
+            raise WaitTimeoutError(f"{self!r} was still open after {timeout} s{self._idle()}")
         return self
 
     def laggards(self) -> Tuple[str, ...]:
@@ -182,9 +186,15 @@ class Request(Ledger):
         barrier: Optional[Barrier] = getattr(self, "_barrier", None)
         return () if barrier is None else barrier.laggards()
 
+    def _idle(self) -> str:
+        """Say so if nobody can end it, because its dispatcher does not run yet."""
+        return "" if self._home.begun else ": its dispatcher was not started, call start()"
+
     def _wait_end(self, limit: Optional[float]) -> bool:
         if self.status is not OPEN:
             return True
+        if not self._home.begun:
+            logger.warning("a thread waits for %r%s", self, self._idle())
         lock = threading.Lock()
         lock.acquire()
         waiter = self._waiter()

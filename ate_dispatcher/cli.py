@@ -84,7 +84,13 @@ def _add_bridge(commands: Any) -> None:
     send = commands.add_parser("send", help="send a request to the agents on a bus")
     send.add_argument("url", metavar="URL")
     send.add_argument("topic", metavar="TOPIC")
-    send.add_argument("words", metavar="ARG", nargs="*", help="JSON or text; name=value: a keyword")
+    send.add_argument(
+        "words",
+        metavar="ARG",
+        nargs="*",
+        default=[],
+        help="JSON or text; name=value: a keyword",
+    )
     send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
     send.add_argument("--expect", action="append", default=[], metavar="NAME", help="wait for it")
     send.add_argument("--wait", type=float, default=1.0, help="seconds to find agents (1)")
@@ -130,7 +136,13 @@ def _add_control(commands: Any) -> None:
     verbs = control.add_subparsers(title="verbs", metavar="VERB", required=True)
     send = verbs.add_parser("send", help="send a request and print its outcomes")
     send.add_argument("topic", metavar="TOPIC")
-    send.add_argument("words", metavar="ARG", nargs="*", help="JSON or text; name=value: a keyword")
+    send.add_argument(
+        "words",
+        metavar="ARG",
+        nargs="*",
+        default=[],
+        help="JSON or text; name=value: a keyword",
+    )
     send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
     send.add_argument("--priority", type=int, default=0, help="the highest first (0)")
     many = {"action": "append", "default": []}

@@ -346,7 +346,8 @@ class ATEDispatcher(Dispatching):
                 return function
 
         if len(topics) == 1 and callable(topics[0]) and not isinstance(topics[0], TopicFilter):
-            raise InvalidArgumentError('name the topics: @dispatcher.producer("topic")')
+            role = "listener" if kind is FunctionListener else "producer"
+            raise InvalidArgumentError(f'name the topics: @dispatcher.{role}("topic")')
         return decorate
 
     @property
@@ -404,7 +405,10 @@ class ATEDispatcher(Dispatching):
         if isinstance(role, ReturnAddress) or (
             isinstance(role, Agent) and self._home in role._ate_dispatchers()
         ):
-            raise DeadlockError("flush() on a thread of the library would wait for itself")
+            raise DeadlockError(
+                "flush() on a thread of the library would wait for itself: "
+                "call it where you send, not in a hook or a callback"
+            )
         barrier = self._last_barrier = Barrier(after_requests=True)
         self._home.post(barrier)
         return acquire(barrier.done, limit)
@@ -502,6 +506,7 @@ class ATEDispatcher(Dispatching):
             if given_up:
                 self.run()  # a `stop` that came meanwhile waits for a last turn
             raise
+        self._home.begun = True
 
     def stop(self, drain: bool = True, timeout: Optional[float] = None) -> StopReport:
         """Stop the dispatcher and the agents registered with it.

@@ -196,9 +196,9 @@ def test_add_without_a_topic(bench):
 
 def test_a_decorator_without_its_brackets(bench):
     """Bad input: ``@dispatcher.producer`` would take the function for a topic."""
-    with pytest.raises(InvalidArgumentError, match="name the topics"):
+    with pytest.raises(InvalidArgumentError, match=r"name the topics: @dispatcher\.producer"):
         bench.producer(lambda topic: None)
-    with pytest.raises(InvalidArgumentError, match="name the topics"):
+    with pytest.raises(InvalidArgumentError, match=r"name the topics: @dispatcher\.listener"):
         bench.listener(lambda topic, response: None)
 
 
@@ -226,6 +226,16 @@ def test_what_is_no_agent(bench, thing):
     ):
         with pytest.raises(InvalidTypeError, match=says(thing)):
             take(thing, "t")
+
+
+def test_what_to_give_instead_of_what_is_no_agent(bench):
+    """Bad input: a class is to be made, a function has its decorator."""
+    with pytest.raises(InvalidTypeError, match=r"make one, ScriptedProducer\(…\)$"):
+        bench.add(ScriptedProducer, "t")
+    with pytest.raises(InvalidTypeError, match=r"for a function there are @dispatcher\.producer"):
+        bench.add(print, "t")
+    with pytest.raises(InvalidTypeError, match=r"is not an agent, but type$"):
+        bench.add(dict, "t")
 
 
 def test_an_agent_of_the_other_kind(bench):

@@ -86,3 +86,11 @@ def test_the_module_is_the_command():
         check=True,
     )
     assert ate_dispatcher.__version__ in done.stdout
+
+
+@pytest.mark.parametrize("command", [["send", "memory://"], ["ctl", "bench.sock", "send"]])
+def test_only_what_is_required_is_called_so(command, capsys):
+    """Arguments of a request are none of it: the topic is."""
+    with pytest.raises(SystemExit):
+        main(command)
+    assert capsys.readouterr().err.rstrip().endswith("arguments are required: TOPIC")

@@ -417,6 +417,7 @@ def test_flush_on_the_dispatchers_own_thread_raises(dispatcher):
     dispatcher.add(ScriptedProducer(1), "t")
     assert dispatcher.with_options(until=flushes).send_request("t").wait(BOUND)
     assert len(errors) == 1
+    assert "not in a hook or a callback" in str(errors[0])
 
 
 # ---- life ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import math
+import re
 import threading
 import traceback
 
@@ -187,6 +188,25 @@ def test_gather_gives_the_request_itself(dispatcher):
     request = dispatcher.send_request("t")
     assert request.gather() is request
     assert request.gather(timeout=0) is request
+
+
+def test_a_wait_says_that_the_dispatcher_was_not_started(caplog, gate):
+    """Handle: the call that a script forgot is named in the log and the error."""
+    said = "its dispatcher was not started, call start()"
+    dispatcher = ATEDispatcher()
+    request = dispatcher.send_request("t")
+    with pytest.raises(WaitTimeoutError, match=re.escape(said)):
+        request.gather(timeout=0.001)
+    assert [record.getMessage().endswith(said) for record in caplog.records] == [True]
+    caplog.clear()
+    with dispatcher:
+        assert request.gather(BOUND).status is RequestStatus.NO_PRODUCERS
+        dispatcher.add(ScriptedProducer(gate), "slow")
+        with pytest.raises(WaitTimeoutError) as caught:
+            dispatcher.send_request("slow", ttl=60_000).gather(timeout=0.001)
+        assert said not in str(caught.value)
+        gate.open()
+    assert not caplog.records
 
 
 def test_gather_raises_when_the_time_is_up(dispatcher, gate):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional, Sequence
 
 from .._codec import encode
+from .._exceptions import InvalidTypeError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus
 from .._producer import Producer
@@ -52,7 +53,12 @@ def run_agent(
         options["site"] = int(site) if re.fullmatch(r"-?\d+", site) else site
     if name is not None:
         options["name"] = name
-    agent = load_class(target, (Producer, ResultListener))(**options)
+    kind = load_class(target, (Producer, ResultListener))
+    try:
+        agent = kind(**options)
+    except TypeError as error:
+        given = ", ".join(f"{option}=" for option in options) or "no arguments"
+        raise InvalidTypeError(f"{target} cannot be made with {given}: {error}") from error
     with _ended_by_signal(), AgentHost(url, namespace=namespace) as host:
         host.add(agent, *map(_subject, topics))
         print(f"{agent.name!r} serves {', '.join(topics)} (Ctrl-C ends it)", flush=True)
@@ -98,7 +104,8 @@ def send(
             for outcome in request:
                 print(_as_json(outcome) if as_json else _as_text(outcome), flush=True)
         if not request.roster:
-            print(f"ate-dispatcher: {request.reason}", file=sys.stderr)
+            hint = " (memory:// ends with this process)" if url.startswith("memory:") else ""
+            print(f"ate-dispatcher: {request.reason}{hint}", file=sys.stderr)
         well = bool(request.roster) and len(request.succeeded) == len(request.roster)
         return 0 if well else 1
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from errno import EADDRINUSE
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -95,7 +96,14 @@ class Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind, without asking the network for our name as the base class does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
-        TCPServer.server_bind(self)
+        try:
+            TCPServer.server_bind(self)
+        except OSError as error:
+            host, port = self.server_address[:2]
+            text = f"{error.strerror}: the monitor cannot listen at {host!r}, port {port}"
+            if error.errno == EADDRINUSE:
+                text += ": choose another port, 0 takes a free one"
+            raise type(error)(error.errno, text) from error
         self.server_name = str(self.server_address[0])
         self.server_port = self.server_address[1]
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
-from .._exceptions import InvalidTypeError
+from .._exceptions import InvalidArgumentError, InvalidTypeError
 from .._listener import ResultListener
-from .._outcomes import Outcome
+from .._outcomes import Outcome, OutcomeStatus, RequestStatus
 from .._request import Request
 from .._target import load_class
 from .._topics import TopicFilter
@@ -113,6 +113,10 @@ def _matcher(
 ) -> Callable[[Event], bool]:
     filters = [TopicFilter(topic) for topic in topics]
     words = {outcome.upper() for outcome in outcomes}
+    statuses = (*OutcomeStatus, *RequestStatus)
+    known = dict.fromkeys(status.value for status in statuses if status is not RequestStatus.OPEN)
+    for word in sorted(words.difference(known)):
+        raise InvalidArgumentError(f"no outcome {word!r}: there are {', '.join(known)}")
 
     def wanted(event: Event) -> bool:
         if isinstance(event, Gap):

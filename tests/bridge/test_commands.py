@@ -78,7 +78,8 @@ def test_send_says_what_failed(url, host, capsys):
     assert main(["send", url, "u", "--expect", "psu0", "--wait", "0.01"]) == 1
     assert capsys.readouterr().out == "psu0: REJECTED 'psu0' has not announced itself yet\n"
     assert main(["send", url, "nobody", "--wait", "0.01"]) == 1
-    assert "no producer is registered for 'nobody'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no producer is registered for 'nobody' (memory:// ends with this process)" in error
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,15 @@ def test_send_refuses(url, capsys, arguments, said):
 def test_an_agent_that_is_none(url, capsys, target, said):
     """Bad input: what does not exist, or is no producer, is named."""
     assert said in fails(capsys, "agent", url, target, "--topic", "t")
+
+
+def test_an_agent_that_needs_more_than_the_command_gives(url, capsys):
+    """Bad input: one sentence with what was given and what is missing, no traceback."""
+    target = "ate_dispatcher:ExecutorProducer"
+    error = fails(capsys, "agent", url, target, "--topic", "t", "--name", "dmm0")
+    assert f"{target} cannot be made with name=: " in error
+    assert "'function'" in error
+    assert "with no arguments" in fails(capsys, "agent", url, target, "--topic", "t")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="needs signals, which Windows lacks")

@@ -33,6 +33,16 @@ def monitor(dispatcher):
         yield monitor
 
 
+def test_a_port_in_use_is_named(dispatcher, monitor):
+    """Bad input: the error says which address, and what to do."""
+    port = int(monitor.url.rpartition(":")[2].strip("/"))
+    with pytest.raises(
+        OSError, match=rf"'127\.0\.0\.1', port {port}: choose another port"
+    ) as caught:
+        Monitor(dispatcher, port=port)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
 def ask(dispatcher, *values, topic="voltage"):
     """Send so many requests; they are done when it returns."""
     for value in values:

@@ -56,6 +56,15 @@ def test_show_filters(recording, filters, count, capsys):
     assert len(shown(capsys, recording, *filters)) == count
 
 
+def test_show_refuses_what_is_no_outcome(recording, capsys):
+    """Bad input: a misspelt status would show an empty table."""
+    assert main(["show", recording, "--outcome", "timout"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ate-dispatcher: no outcome 'TIMOUT': there are OK, ")
+    assert "TIMEOUT" in error
+    assert "EXPIRED" in error
+
+
 def test_show_tells_of_gaps(tmp_path, capsys):
     """Whatever the filter: what is missing might have matched."""
     path = tmp_path / "run"
