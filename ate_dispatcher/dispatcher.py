@@ -497,16 +497,17 @@ class ATEDispatcher(Dispatching):
             self._begun = True
         if self._on_listener_error is not None:
             self._callbacks.start()
+        self._home.begun = True
         try:
             super().start()
         except BaseException:  # the system has no thread to give: it may be tried again
+            self._home.begun = False
             with self._lock:
                 self._begun = False
                 given_up = self._closed
             if given_up:
                 self.run()  # a `stop` that came meanwhile waits for a last turn
             raise
-        self._home.begun = True
 
     def stop(self, drain: bool = True, timeout: Optional[float] = None) -> StopReport:
         """Stop the dispatcher and the agents registered with it.
