@@ -88,8 +88,11 @@ class Skipped(NamedTuple):
     """From the child: it had been called off, or its time had passed, before it began."""
 
 
-def pack(message: Any) -> Any:
+def pack(message: Any) -> bytes:
     """Pickle a message, or say what in it cannot be.
+
+    Copied out of the pickler's buffer: a view of that, kept in a cycle by some traceback, makes
+    Python 3.13 complain when both are collected.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def pack(message: Any) -> Any:
         It holds something that has no pickled form.
     """
     try:
-        return ForkingPickler.dumps(message)
+        return bytes(ForkingPickler.dumps(message))
     except Exception as error:
         raise InvalidTypeError(f"no pickled form of it: {error}") from error
 

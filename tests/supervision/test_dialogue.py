@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import sys
 
 import pytest
 
@@ -51,7 +53,7 @@ class Dumb(TwoParts):
 )
 def test_a_message_comes_back(message):
     """Of the same kind."""
-    back = unpack(bytes(pack(message)))
+    back = unpack(pack(message))
     assert (type(back), back) == (type(message), message)
 
 
@@ -95,3 +97,14 @@ def test_an_error_that_does_not_is_told_by_its_name_and_its_text(error, kind, te
     assert type(told) is RemoteError
     assert (told.args, str(told)) == (RemoteError(kind, text).args, f"{kind}: {text}")
     assert str(pickle.loads(pickle.dumps(told))) == f"{kind}: {text}"
+
+
+def test_what_is_packed_may_become_part_of_a_cycle(monkeypatch):
+    """As with a traceback: a view of a buffer would be complained of when it is collected."""
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    cycle = [pack({"volts": 5.0})]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert told == []
