@@ -1,4 +1,4 @@
-"""Classes that are named on a command line."""
+"""What is named on a command line as module:name."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ from typing import Any, Tuple
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["load_class"]
+__all__ = ["load", "load_class"]
 
 
-def load_class(target: str, kinds: Tuple[type, ...]) -> Any:
-    """Import a class.
+def load(target: str, kind: str, form: str = "name") -> Any:
+    """Import what a module holds.
 
     Parameters
     ----------
     target : str
-        ``module:Class``; the current folder is looked in first. What the module's own import raises
+        ``module:name``; the current folder is looked in first. What the module's own import raises
         goes through.
-    kinds : tuple of type
-        One of which it is to be derived from; the first is what a mistake is told with.
+    kind, form : str
+        What it is to be, and what the name stands for: a mistake is told with them.
 
     Raises
     ------
     InvalidArgumentError
         The name is none, or there is nothing of that name.
-    InvalidTypeError
-        It is something else.
     """
-    kind = kinds[0].__name__
     module, colon, name = target.partition(":")
     if not colon or not module or not name:
-        raise InvalidArgumentError(f"a {kind} is named as module:Class, not {target!r}")
+        raise InvalidArgumentError(f"{kind} is named as module:{form}, not {target!r}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
@@ -45,6 +42,28 @@ def load_class(target: str, kinds: Tuple[type, ...]) -> Any:
         if not hasattr(found, part):
             raise InvalidArgumentError(f"module {module!r} has no {name!r}")
         found = getattr(found, part)
+    return found
+
+
+def load_class(target: str, kinds: Tuple[type, ...]) -> Any:
+    """Import a class, as `load` does.
+
+    Parameters
+    ----------
+    target : str
+        ``module:Class``.
+    kinds : tuple of type
+        One of which it is to be derived from; the first is what a mistake is told with.
+
+    Raises
+    ------
+    InvalidArgumentError
+        As `load` does.
+    InvalidTypeError
+        It is something else.
+    """
+    kind = kinds[0].__name__
+    found = load(target, f"a {kind}", "Class")
     if not (isinstance(found, type) and issubclass(found, kinds)):
         raise InvalidTypeError(f"{target} is no {kind} class, but {found!r}")
     return found

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
 from math import inf
 from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["END", "ENDED", "Waiter", "acquire", "get_within", "limit_of", "wait_for_signals"]
+__all__ = [
+    "END",
+    "ENDED",
+    "Waiter",
+    "acquire",
+    "ended_by_signal",
+    "get_within",
+    "limit_of",
+    "wait_for_signals",
+]
 
 LOOK = 1.0
 """Seconds between two looks of the main thread for signals, while it waits for something else."""
@@ -101,3 +112,25 @@ def wait_for_signals(event: threading.Event) -> None:
     """
     while not event.wait(LOOK):
         pass
+
+
+@contextlib.contextmanager
+def ended_by_signal() -> Iterator[None]:
+    """Let Ctrl-C, and SIGTERM as Ctrl-C does, end well what runs inside; for commands.
+
+    On another thread than the main one, where no signal comes, it changes nothing.
+    """
+    if threading.get_ident() != threading.main_thread().ident:
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

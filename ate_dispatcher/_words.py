@@ -1,14 +1,14 @@
-"""Words of a command line as the arguments of a request."""
+"""Words of a command line as the arguments of a request, and as sites."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from ._codec import decode
 from ._exceptions import InvalidArgumentError, UndecodableMessageError
 
-__all__ = ["arguments"]
+__all__ = ["arguments", "site_of"]
 
 
 def arguments(words: Sequence[str]) -> Tuple[List[Any], Dict[str, Any]]:
@@ -32,6 +32,11 @@ def arguments(words: Sequence[str]) -> Tuple[List[Any], Dict[str, Any]]:
         else:
             kwargs[keyword[1]] = _value(word[keyword.end() :])
     return args, kwargs
+
+
+def site_of(word: str) -> Union[int, str]:
+    """Read a site: a number, or a word as it is."""
+    return int(word) if re.fullmatch(r"-?\d+", word) else word
 
 
 def _value(word: str) -> Any:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
 import sys
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from .._codec import encode
 from .._exceptions import InvalidTypeError
@@ -17,7 +14,8 @@ from .._producer import Producer
 from .._routes import Subject
 from .._target import load_class
 from .._topics import ONE_WORD, REST, TopicFilter
-from .._words import arguments
+from .._waiting import ended_by_signal
+from .._words import arguments, site_of
 from ..dispatcher import ATEDispatcher
 from ._bridge import Bridge
 from ._host import AgentHost
@@ -50,7 +48,7 @@ def run_agent(
     """
     options: Dict[str, Any] = {}
     if site is not None:
-        options["site"] = int(site) if re.fullmatch(r"-?\d+", site) else site
+        options["site"] = site_of(site)
     if name is not None:
         options["name"] = name
     kind = load_class(target, (Producer, ResultListener))
@@ -59,7 +57,7 @@ def run_agent(
     except TypeError as error:
         given = ", ".join(f"{option}=" for option in options) or "no arguments"
         raise InvalidTypeError(f"{target} cannot be made with {given}: {error}") from error
-    with _ended_by_signal(), AgentHost(url, namespace=namespace) as host:
+    with ended_by_signal(), AgentHost(url, namespace=namespace) as host:
         host.add(agent, *map(_subject, topics))
         print(f"{agent.name!r} serves {', '.join(topics)} (Ctrl-C ends it)", flush=True)
         host.run()
@@ -112,7 +110,7 @@ def send(
 
 def listen(url: str, topics: Sequence[str], as_json: bool, namespace: str) -> int:
     """Print every outcome on some topics, of every dispatcher that a bridge joins to the bus."""
-    with _ended_by_signal(), AgentHost(url, namespace=namespace) as host:
+    with ended_by_signal(), AgentHost(url, namespace=namespace) as host:
         host.add(_Printer(as_json, host), *map(_subject, topics))
         print(f"listening to {', '.join(topics)} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         host.run()
@@ -130,22 +128,6 @@ class _Printer(ResultListener):
     def process_dispatcher_outcome(self, outcome: Outcome) -> None:
         """Print it."""
         print(_as_json(outcome) if self._as_json else _as_text(outcome, True), flush=True)
-
-
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass  # before or behind `run`, which ends well with it
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _subject(topic: str) -> Subject:

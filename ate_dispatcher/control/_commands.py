@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .._codec import encode
 from .._outcomes import OutcomeStatus
-from .._words import arguments
+from .._words import arguments, site_of
 from ._client import SocketClient
 
 __all__ = ["print_statistics", "send", "stop"]
@@ -46,7 +46,7 @@ def send(
     """
     args, kwargs = arguments(words)
     options = SocketClient(path).with_options(
-        to=to or None, sites=[_site(site) for site in sites] or None, priority=priority
+        to=to or None, sites=[site_of(site) for site in sites] or None, priority=priority
     )
     failed = ended = False
     with options.send_request(topic, *args, ttl=ttl, **kwargs) as stream:
@@ -87,10 +87,6 @@ def stop(path: str, drain: bool, timeout: Optional[float]) -> int:
     for name, what in wrong.items():
         print(f"{name}: {json.dumps(what, ensure_ascii=False)}", file=sys.stderr)
     return 1 if wrong or not report["finished"] else 0
-
-
-def _site(word: str) -> Any:
-    return int(word) if word.lstrip("-").isdecimal() else word
 
 
 def _as_text(row: Mapping[str, Any]) -> str:

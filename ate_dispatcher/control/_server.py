@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import signal
 import socket
 import threading
 from collections import deque
@@ -19,7 +18,7 @@ from .._exceptions import (
     InvalidTypeError,
     StateError,
 )
-from .._waiting import wait_for_signals
+from .._waiting import ended_by_signal, wait_for_signals
 from ..dispatcher import ATEDispatcher
 from ..sse import ChannelContainer
 from ._client_thread import ClientThread
@@ -136,7 +135,7 @@ class SocketServer:
     def start(file_descriptor_path: AnyPath) -> None:
         """Serve channels at a path until Ctrl-C, SIGTERM or the verb ``stop``."""
         server = SocketServer(file_descriptor_path)
-        with contextlib.suppress(KeyboardInterrupt), _ended_by_signal():
+        with ended_by_signal():
             server.main()
 
     def open(self) -> None:
@@ -350,23 +349,6 @@ class SocketServer:
 def _join(threads: Any, limit: float) -> None:
     for thread in threads:
         thread.join(max(0.0, limit - monotonic()))
-
-
-@contextlib.contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does, where signals can be had."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _count(name: str, value: Any) -> int:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
-import signal
-import sys
 import threading
-from contextlib import contextmanager
-from typing import Any, Iterator, Optional
+from typing import Optional
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError
-from .._waiting import wait_for_signals
+from .._exceptions import InvalidTypeError
+from .._target import load
+from .._waiting import ended_by_signal, wait_for_signals
 from ..dispatcher import ATEDispatcher
 from ._monitor import Monitor
 from ._requests import is_loopback
@@ -40,7 +37,7 @@ def run_monitor(target: str, host: str, port: int) -> int:
     if token is None and not is_loopback(host):
         token = made_up = secrets.token_urlsafe(24)
     dispatcher = _dispatcher(target)
-    with _ended_by_signal():
+    with ended_by_signal():
         if dispatcher.ident is None:
             dispatcher.start()
         try:
@@ -58,39 +55,9 @@ def _said(dispatcher: ATEDispatcher, monitor: Monitor, token: Optional[str]) -> 
 
 
 def _dispatcher(target: str) -> ATEDispatcher:
-    module, colon, name = target.partition(":")
-    if not colon or not module or not name:
-        raise InvalidArgumentError(f"a dispatcher is named as module:name, not {target!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise InvalidArgumentError(f"there is no module {module!r} to import") from None
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise InvalidArgumentError(f"module {module!r} has no {name!r}")
-        found = getattr(found, part)
+    found = load(target, "a dispatcher")
     if not isinstance(found, ATEDispatcher) and callable(found):
         found = found()
     if not isinstance(found, ATEDispatcher):
         raise InvalidTypeError(f"{target} is and gives no ATEDispatcher, but {found!r}")
     return found
-
-
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
