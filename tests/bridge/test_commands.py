@@ -44,7 +44,7 @@ def url():
 
 @pytest.fixture
 def host(url):
-    with AgentHost(url, name="rack2", heartbeat=0.02) as host:
+    with AgentHost(url, name="rack2", heartbeat=60) as host:
         yield host
 
 
