@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
 
-from .._waiting import wait_for_signals
+from .._waiting import limit_of, wait_for_signals
 from ..bus import Distributer
 from ._function import Function
 from ._provider import SocketProvider
@@ -128,7 +128,7 @@ class Run:
             self._done.set()
 
     def _shut(self, timeout: Optional[float]) -> None:
-        limit = None if timeout is None else monotonic() + timeout
+        limit = limit_of(timeout)
 
         def left() -> Optional[float]:
             return None if limit is None else max(0.0, limit - monotonic())

@@ -1064,6 +1064,27 @@ def test_a_handler_that_hangs_is_cancelled_after_the_timeout(app, client):
     assert [step[0] for step in log] == ["enter", "exit"]
 
 
+@pytest.mark.parametrize("timeout", [None, float("inf")])
+def test_a_stop_that_waits_for_ever(app, client, timeout):
+    """The way out: it leaves the bus, and ends a producer that sleeps without end, all the same."""
+    begun, ended = queue.Queue(), []
+    app.application("a")(lambda message, socket, state: begun.put(message.payload))
+
+    @app.producer()
+    def forever(socket, state):
+        begun.put("asleep")
+        ended.append(socket.sleep(float("inf")))
+
+    with app:
+        assert taken(begun) == "asleep"
+        client.publish(Message(1, "a"))
+        assert taken(begun) == 1
+        buses = tuple(app._run._buses.values())
+        assert app.stop(timeout)
+    assert ended == [False]
+    assert [bus._closed for bus in buses] == [True]
+
+
 @pytest.mark.parametrize("timeout", [-1, "1", True, float("nan")])
 def test_a_stop_timeout_that_cannot_be_meant(app, timeout):
     """Bad input: told, and nothing is stopped."""
