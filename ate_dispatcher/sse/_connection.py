@@ -14,7 +14,7 @@ from ._message import Envelope
 if TYPE_CHECKING:
     from ._listener import MessageQueueListener
 
-__all__ = ["CAPACITY", "NOTHING_YET", "Connection", "ConnectionsFactory"]
+__all__ = ["CAPACITY", "NOTHING_YET", "Connection", "ConnectionsFactory", "check_capacity"]
 
 CAPACITY = 1000
 """Messages that a listener may be behind, and that a channel keeps for who comes again."""

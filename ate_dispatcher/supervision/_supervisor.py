@@ -29,8 +29,6 @@ logger = logging.getLogger("ate_dispatcher")
 
 Factory = Callable[[], Producer]
 
-_LIVE = (AgentState.NEW, AgentState.STARTING, AgentState.READY, AgentState.BUSY)
-
 
 class Supervised:
     """One producer under supervision, through all its lives; given by `Supervisor.run`.
@@ -77,8 +75,10 @@ class Supervised:
         # Whether a look is on its way. Written by the supervisor (False before it looks) and by the
         # dispatcher's thread (True after it has delivered): see `_deliver`.
         self._watched = False
+        # Released once, by who sets the flag; who has waited holds it for a moment more.
         self._over = threading.Lock()
         self._over.acquire()
+        self._is_over = False  # under the supervisor's lock
 
     @property
     def state(self) -> AgentState:
@@ -198,15 +198,17 @@ class Supervisor:
             failure = error  # the name in `except` is gone when the call below is made
             self._mailbox.put(lambda: self._failed(ward, _worded(ward, failure), failure))
         with self._lock:
-            if self._ended:  # meanwhile: the dispatcher sees to the producer
-                ward._over.release()
-                return ward
-            self._wards.append(ward)
-            if self._thread is None:
+            ended = self._ended
+            if not ended:
+                self._wards.append(ward)
+            if not ended and self._thread is None:
                 self._thread = thread = threading.Thread(
                     target=self._serve, name=f"{self._dispatcher.name}-supervisor", daemon=True
                 )
                 thread.start()
+        if ended:  # meanwhile: the dispatcher sees to the producer
+            self._release(ward)
+            return ward
         self._mailbox.put(_nothing)  # there is something new to wait for
         return ward
 
@@ -368,8 +370,11 @@ class Supervisor:
         self._release(ward)
 
     def _release(self, ward: Supervised) -> None:
+        """Wake whoever waits for the end of its supervision; only the first time."""
         ward._due = None
-        if ward._over.locked():
+        with self._lock:
+            first, ward._is_over = not ward._is_over, True
+        if first:
             ward._over.release()
 
     # ---- stalls --------------------------------------------------------------------------------
