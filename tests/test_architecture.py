@@ -174,6 +174,7 @@ def test_decisions_of_supervision_start_no_thread_and_read_no_clock_either():
         assert not {"threading", "time", "queue", "multiprocessing"} & set(imports.absolute), module
         assert {target.split(".")[0] for target, _, _ in imports.found} <= {
             "_backoff",
+            "_checks",
             "_exceptions",
         }
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional, Tuple, TypeVar
 
 from .._agent import Agent, default_name
 from .._callbacks import local
+from .._checks import check_seconds
 from .._exceptions import BusError, InvalidArgumentError, InvalidTypeError, StateError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus, RequestStatus
@@ -103,9 +104,7 @@ class AgentHost:
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidTypeError(f"a host's name must be a non-empty string, not {name!r}")
-        if isinstance(heartbeat, bool) or not isinstance(heartbeat, (int, float)):
-            raise InvalidTypeError(f"heartbeat must be a number of seconds, not {heartbeat!r}")
-        if not 0 < heartbeat < LONGEST:
+        if not 0 < check_seconds(heartbeat, "heartbeat") < LONGEST:
             raise InvalidArgumentError(
                 f"heartbeat must be positive and less than {LONGEST:g} seconds, not {heartbeat!r}"
             )
