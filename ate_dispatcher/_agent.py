@@ -194,7 +194,7 @@ class Agent(threading.Thread):
         if self._ate_loop is None:
             from ._loop_thread import LoopThread
 
-            self._ate_loop = LoopThread(self)
+            self._ate_loop = LoopThread(self.name, self)
         return self._ate_loop
 
     def _ate_leave(self) -> None:

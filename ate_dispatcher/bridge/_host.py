@@ -19,6 +19,7 @@ from .._request import Request
 from .._routes import Subject
 from .._topics import TopicFilter, check_subject
 from .._waiting import wait_for_signals
+from .._wording import text_of
 from ..bus import Distributer
 from ..bus._correlation import unique_word
 from ..dispatcher import ATEDispatcher
@@ -362,7 +363,7 @@ class _Relay(ResultListener):
             answer(job, "value", value=outcome.value)
         elif outcome.status is OutcomeStatus.ERROR:
             error = outcome.exception
-            answer(job, "error", type=type(error).__name__, text=_text_of(error))
+            answer(job, "error", type=type(error).__name__, text=text_of(error))
         elif outcome.status is OutcomeStatus.TIMEOUT:
             answer(job, "expired")
         else:
@@ -374,10 +375,3 @@ class _Relay(ResultListener):
         if request.status is RequestStatus.NO_PRODUCERS:
             self._host._answer(job, "rejected", text=request.reason)
         job.end()
-
-
-def _text_of(error: Optional[BaseException]) -> str:
-    try:
-        return str(error)
-    except Exception as failure:
-        return f"(its str() raised {type(failure).__name__})"

@@ -19,6 +19,7 @@ from .._routes import Subject
 from .._states import AgentState
 from .._topics import check_subject
 from .._waiting import acquire, limit_of
+from .._wording import text_of
 from ..dispatcher import ATEDispatcher
 from ._restart import Restart
 from ._stalls import StallWatch
@@ -426,11 +427,7 @@ def _worded(ward: Supervised, error: BaseException) -> str:
 
 
 def _said(error: Optional[BaseException]) -> str:
-    """Say what was raised; an error whose own wording fails must not end the supervisor."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
+    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def _at_work(producer: Producer, launched: float) -> Tuple[Optional[float], str]:
