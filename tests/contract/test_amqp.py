@@ -552,7 +552,7 @@ def test_closing_wakes_who_waits_for_the_broker(broker, root):
         publishers = [Attempt(bus.publish, n, f"{root}.a") for n in range(3)]
         until(lambda: len(driver._publisher._unconfirmed) == 3)
         subscriber = Attempt(bus.subscribe, print, f"{root}.a")
-        until(lambda: driver._waiters)
+        until(lambda: driver._pending)
         with within(9.0):
             closing = Attempt(driver.close)
             for own in (*publishers, subscriber):
