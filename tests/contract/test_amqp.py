@@ -274,7 +274,7 @@ def test_a_routing_key_that_is_no_text(bus, root, basket, raw):
     bus.subscribe(basket, f"{root}.#")
     raw.basic_publish("ate.bus", root.encode() + b".\xff\xfe", b"1")
     bus.publish(2, f"{root}.a")
-    assert basket.take(2) == [1, 2]
+    assert sorted(basket.take(2)) == [1, 2]  # two publishers have no common order
 
 
 # ---- groups --------------------------------------------------------------------------------------
