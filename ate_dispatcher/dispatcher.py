@@ -229,7 +229,17 @@ class ATEDispatcher(Dispatching):
     # ---- agents --------------------------------------------------------------------------------
 
     def add(self, agent: AnyAgent, *topics: Subject) -> AnyAgent:
-        """Register an agent with topics or filters, start it if it was not, and give it back."""
+        """Register an agent with topics or filters, start it if it was not, and give it back.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidArgumentError
+            It is no agent, or one that lacks its hook; no topic, or none that can be.
+        NameTakenError
+            Another agent of this dispatcher has its name.
+        StateError
+            The agent, or the dispatcher, has stopped.
+        """
         self._check_agent(agent, Agent)
         if not topics:
             raise InvalidArgumentError(f"add({agent.name!r}, …) needs at least one topic")
@@ -258,12 +268,15 @@ class ATEDispatcher(Dispatching):
         return self._deregister(agent, None, wait, timeout, stop=True)
 
     def register_result_producer(self, producer: Producer, topic: Subject) -> None:
-        """Register a producer with a topic or a `TopicFilter`. Twice is once."""
+        """Register a producer with a topic or a `TopicFilter`. Twice is once.
+
+        It raises as `add` does, which also starts what is not started.
+        """
         self._check_agent(producer, Producer)
         self._register(producer, topic)
 
     def register_result_listener(self, listener: ResultListener, topic: Subject) -> None:
-        """Register a listener with a topic or a `TopicFilter`. Twice is once."""
+        """Register a listener with a topic or a `TopicFilter`. Twice is once; see `add`."""
         self._check_agent(listener, ResultListener)
         self._register(listener, topic)
 

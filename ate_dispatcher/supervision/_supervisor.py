@@ -90,7 +90,13 @@ class Supervised:
         return producer._ate_state()
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Wait until supervision is over: it was stopped, or given up. False if time ran out."""
+        """Wait until supervision is over: it was stopped, or given up.
+
+        Returns
+        -------
+        bool
+            False if `timeout` (seconds) ran out first.
+        """
         if not acquire(self._over, limit_of(timeout)):
             return False
         self._over.release()  # for whoever else waits
@@ -225,7 +231,14 @@ class Supervisor:
         return {name: ward.state for name, ward in self.supervised.items()}
 
     def stop(self, timeout: Optional[float] = None) -> bool:
-        """End supervision; the producers go on. True once its thread has ended."""
+        """End supervision; the producers go on.
+
+        Returns
+        -------
+        bool
+            Whether its thread has ended: False if `timeout` (seconds) ran out, and at once on a
+            thread of the library.
+        """
         self._end()
         thread = self._thread
         if thread is None or getattr(local, "role", None) is not None:
