@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 
 import pytest
 
 import ate_dispatcher
 from ate_dispatcher import ATEDispatcher
-from ate_dispatcher.bridge import AgentHost, Bridge
+from ate_dispatcher.bridge import Bridge
 from ate_dispatcher.cli import main
 from ate_dispatcher.testing import ScriptedProducer
 
@@ -35,17 +34,6 @@ class Needs(Producer):
 
 not_a_class = 5
 """
-
-
-@pytest.fixture
-def url():
-    return f"memory://{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def host(url):
-    with AgentHost(url, name="rack2", heartbeat=60) as host:
-        yield host
 
 
 def fails(capsys, *arguments):

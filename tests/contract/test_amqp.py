@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from brokers import Proxy, RabbitMQ, free_port, needed
+from brokers import Proxy, RabbitMQ, free_port, needed, until
 from conftest import BOUND
 
 from ate_dispatcher import (
@@ -123,14 +123,6 @@ class Holding(Proxy):
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-
-
-def until(condition):
-    """Wait for what another program does by itself."""
-    limit = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager
