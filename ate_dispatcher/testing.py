@@ -90,7 +90,8 @@ class FakeClock:
         For `timeout` seconds of real time at most; then it raises `GateTimeoutError`.
         """
         with self._lock:
-            if not self._lock.wait_for(lambda: len(self._timers) >= count, timeout):
+            patience = min(timeout, threading.TIMEOUT_MAX)
+            if not self._lock.wait_for(lambda: len(self._timers) >= count, patience):
                 raise GateTimeoutError(
                     f"{len(self._timers)} of {count} threads slept on the clock within {timeout} s"
                 )
@@ -122,7 +123,7 @@ class Gate:
     """
 
     def __init__(self, timeout: float = 30.0) -> None:
-        self._timeout = timeout
+        self._timeout = min(timeout, threading.TIMEOUT_MAX)
         self._condition = threading.Condition()
         self._arrived = 0
         self._opened = False
