@@ -12,7 +12,7 @@ import threading
 import weakref
 from math import inf
 from time import monotonic
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ._messages import TICK, Stop
 from ._outcomes import OutcomeStatus, RequestStatus
@@ -79,14 +79,14 @@ class Shutdown:
         requests = tuple(self._dispatcher._deadlines)
         if not stop.drain:
             self._end(requests)
-        for request in requests:
-            if request.deadline == inf and request.status is RequestStatus.OPEN:
-                self._dispatcher._call_off(
-                    request,
-                    RequestStatus.CANCELLED,
-                    OutcomeStatus.CANCELLED,
-                    "the dispatcher stops, and the request has no deadline",
-                )
+        endless = [r for r in requests if r.deadline == inf and r.status is RequestStatus.OPEN]
+        for request in self._called_off(endless):
+            self._dispatcher._call_off(
+                request,
+                RequestStatus.CANCELLED,
+                OutcomeStatus.CANCELLED,
+                "the dispatcher stops, and the request has no deadline",
+            )
 
     def proceed(self) -> bool:
         """Take whatever steps are due; False when all are taken."""
@@ -146,8 +146,14 @@ class Shutdown:
         found = [agent for agent in (*referred, *self._agents) if agent is not None]
         return [a for a in dict.fromkeys(found) if a._ate_abandoned and a.is_alive()]
 
-    def _end(self, requests: Any) -> None:
+    def _called_off(self, requests: Sequence[Any]) -> Sequence[Any]:
+        """Call off all of them before the first ends: whom that sets free must not begin another."""
         for request in requests:
+            request._cancelled = True  # read by producers right before they claim a row
+        return requests
+
+    def _end(self, requests: Sequence[Any]) -> None:
+        for request in self._called_off(requests):
             if self._dispatcher._aborted is not None:
                 self._dispatcher._cancel(request)
                 continue
