@@ -147,7 +147,7 @@ class Shutdown:
         return [a for a in dict.fromkeys(found) if a._ate_abandoned and a.is_alive()]
 
     def _called_off(self, requests: Sequence[Any]) -> Sequence[Any]:
-        """Call off all of them before the first ends: whom that sets free must not begin another."""
+        """Call them all off before the first ends: whom that sets free must not begin another."""
         for request in requests:
             request._cancelled = True  # read by producers right before they claim a row
         return requests

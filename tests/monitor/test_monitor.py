@@ -252,7 +252,7 @@ def test_an_observer_costs_only_what_it_overrides(dispatcher, echo):
     dispatcher._callbacks.post(told.set)
     assert told.wait(BOUND)
     assert calls == [7, "voltage"]
-    assert dispatcher._routes.route("voltage").requests == ()
+    assert dispatcher._tell_request is None
 
 
 # ---- who may ask what ----------------------------------------------------------------------------
