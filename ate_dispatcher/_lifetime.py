@@ -28,6 +28,8 @@ logger = logging.getLogger("ate_dispatcher")
 EXIT_SECONDS = 5.0
 """How long a script that forgot `stop` may take to hand out its results."""
 
+LAST_WORDS = 2.0
+"""How much longer a dispatcher may take to say what did not stop, on a machine that is busy."""
 
 MOMENT = 0.1
 """How long agents have to come back even where a limit was reached before they were told to."""
@@ -336,7 +338,7 @@ def _stop_all() -> None:
     """
     limit = _exit_limit()
     running = [d for d in _all() if d._begun and not d._over.is_set()]
-    patience = dict.fromkeys(running, limit + 0.2)
+    patience = dict.fromkeys(running, limit + LAST_WORDS)
     for dispatcher in running:
         if safe_producers(dispatcher, True):
             patience[dispatcher] += dispatcher._safe_within
