@@ -291,7 +291,10 @@ class _Conversation:
             raise self._too_late(self._timeout) from None
         except OSError:
             pass  # it had enough of us, and may have said why
-        return self.hear(timeout)
+        while True:
+            answer = self.hear(timeout)
+            if answer:  # an empty one only asks whether we are there
+                return answer
 
     def hear(self, timeout: Optional[float]) -> Dict[str, Any]:
         """Give the next answer; raise what it tells of."""

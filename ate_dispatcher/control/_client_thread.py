@@ -8,6 +8,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
+from .._callbacks import local
 from .._exceptions import ATEDispatcherError, ControlConnectionError, PayloadTooLargeError
 from ._protocol import KEEP_ALIVE, Command, Lines, error_line, line, read_command
 from ._sources import NOTHING_YET, Source
@@ -126,7 +127,7 @@ class ClientThread(threading.Thread):
         try:
             if command.verb in STREAMS:
                 with self._server._one_more_stream():
-                    self._stream(self._server._verbs.do(command))
+                    self._stream(command)
             else:
                 self._do(command)
         except _GoneError:
@@ -145,24 +146,48 @@ class ClientThread(threading.Thread):
             if command.verb == "stop":  # whether they have waited for the answer or not
                 self._server._begin_shutdown()
 
-    def _stream(self, source: Source) -> None:
+    def _stream(self, command: Command) -> None:
+        self._server._watch(self, True)
+        try:
+            source = self._opened(command)
+            try:
+                self._give(source)
+            finally:
+                with self._lock:
+                    self._source = None
+                source.close()
+        finally:
+            self._server._watch(self, False)
+
+    def _opened(self, command: Command) -> Source:
+        """Do what gives a source; a request may wait for its turn, but not for a client gone."""
+        said = monotonic()
+
+        def look() -> None:
+            nonlocal said
+            if self._ending:
+                raise ControlConnectionError(f"nothing was sent: {self._ending}")
+            if monotonic() >= said + self._server.keep_alive_seconds:
+                self._write(KEEP_ALIVE)
+                said = monotonic()
+
+        local.look = look
+        try:
+            return self._server._verbs.do(command)
+        finally:
+            del local.look
+
+    def _give(self, source: Source) -> None:
         with self._lock:
             self._source = source
             ending = self._ending
         if ending:  # it came before there was anything to cut
             source.cut(ending)
-        self._server._watch(self, True)
-        try:
-            self._write(line({"stream": "open"}))
-            while True:
-                try:
-                    item = source.take(monotonic() + self._server.keep_alive_seconds)
-                except StopIteration:
-                    self._write(line({"end": source.reason}))
-                    return
-                self._write(KEEP_ALIVE if item is NOTHING_YET else line({"message": item}))
-        finally:
-            self._server._watch(self, False)
-            with self._lock:
-                self._source = None
-            source.close()
+        self._write(line({"stream": "open"}))
+        while True:
+            try:
+                item = source.take(monotonic() + self._server.keep_alive_seconds)
+            except StopIteration:
+                self._write(line({"end": source.reason}))
+                return
+            self._write(KEEP_ALIVE if item is NOTHING_YET else line({"message": item}))

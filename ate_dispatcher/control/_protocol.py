@@ -15,6 +15,7 @@ Every command is answered by one line, or by several where it opens a stream::
     {}                                              nothing yet: is the client still there?
     {"end": reason}                                 its end, after which commands are read again
 
+``{}`` may also come before the answer to ``send``, while the request waits for its turn.
 Nothing here has a socket, a thread or a clock.
 """
 

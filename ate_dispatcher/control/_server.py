@@ -77,8 +77,9 @@ class SocketServer:
     Thread-safe. A server serves once: between `open` (or `main`, or entering a ``with`` block) and
     `shutdown`. One thread takes clients in and notices those that go; each client has one that
     reads its commands and answers them, and reads for it the stream that it has opened. While its
-    request waits for a turn (the dispatcher's ``max_open``) that thread waits too: a client that
-    goes is noticed when the turn or the deadline has come.
+    request waits for a turn (the dispatcher's ``max_open``) that thread waits too, and looks once a
+    second whether the client has gone or the server ends; then nothing is sent. A request in the
+    same process that has waited for its turn without a look may be sent before it.
 
     Examples
     --------

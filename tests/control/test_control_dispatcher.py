@@ -205,6 +205,121 @@ def test_a_dispatcher_that_is_full(path, gate):
             gate.open()
 
 
+SEND = {"v": "send", "t": "t", "p": {"args": ["second"]}, "o": {"ttl": None}}
+
+
+def full(dispatcher, gate):
+    """Have the one request that may be open stay open until the gate is; give the producer."""
+    producer = dispatcher.add(ScriptedProducer(gate, 2, 3, name="p"), "t")
+    dispatcher.send_request("t", ttl=math.inf)
+    gate.wait_parked()
+    return producer
+
+
+@pytest.fixture
+def narrow():
+    with ATEDispatcher(max_open=1) as dispatcher:
+        yield dispatcher
+
+
+@pytest.fixture
+def at_the_door(narrow, monkeypatch):
+    """An event set when a sender has found ``max_open`` reached."""
+    waiting = threading.Event()
+    acquire = narrow._admission.acquire
+
+    def spied(blocking=True, timeout=None):
+        if acquire(blocking=False):
+            return True
+        waiting.set()
+        return acquire(blocking, timeout)
+
+    monkeypatch.setattr(narrow._admission, "acquire", spied)
+    return waiting
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_client_that_goes_while_its_request_waits(
+    path, narrow, gate, at_the_door, sees, monkeypatch
+):
+    """Its thread and its place are free while the dispatcher still is full; nothing is sent."""
+    monkeypatch.setattr("ate_dispatcher.control._watch.SEES_THE_GONE", sees)
+    keep_alive = 600 if sees else 0.05
+    with SocketServer(path, dispatcher=narrow, keep_alive_seconds=keep_alive) as server:
+        producer = full(narrow, gate)
+        with Plain(path) as plain:
+            plain.say(SEND)
+            assert at_the_door.wait(BOUND)
+            assert server.streams == 1
+        until(lambda: (server.streams, server.clients) == (0, 0), "the end of who is gone")
+        gate.open()
+        assert narrow.flush(BOUND)
+        assert [call[1] for call in producer.calls] == [()]
+        assert narrow.send_request("t", ttl=math.inf).gather(BOUND).values == {"p": 2}
+
+
+def test_a_turn_that_comes_when_the_client_has_gone(path, narrow, gate, monkeypatch):
+    """It is given back: the request is not sent, and the next one is."""
+    with SocketServer(path, dispatcher=narrow) as server:
+        full(narrow, gate)
+        acquire = narrow._admission.acquire
+
+        def late(blocking=True, timeout=None):
+            (client,) = server._clients
+            client.end("the client has gone", at_once=True)
+            gate.open()
+            return acquire(blocking)
+
+        monkeypatch.setattr(narrow._admission, "acquire", late)
+        with Plain(path) as plain:
+            plain.say(SEND)
+            until(lambda: server.clients == 0)
+        monkeypatch.undo()
+        assert narrow.send_request("t", ttl=math.inf).gather(BOUND).values == {"p": 2}
+        assert narrow.statistics().requests == 2
+
+
+def test_a_shutdown_while_a_request_waits(path, narrow, gate, at_the_door):
+    """Who waits is told why nothing was sent."""
+    with SocketServer(path, dispatcher=narrow) as server, Plain(path) as plain:
+        full(narrow, gate)
+        plain.say(SEND)
+        assert at_the_door.wait(BOUND)
+        assert server.shutdown(BOUND) is True
+        assert plain.hear()["error"] == {
+            "type": "ControlConnectionError",
+            "message": "nothing was sent: the server was shut down",
+        }
+        gate.open()
+
+
+def test_who_waits_for_a_turn_is_asked_whether_it_is_there(path, narrow, gate):
+    """By empty objects, as in a stream; a `SocketClient` takes them for no answer."""
+    server = SocketServer(path, dispatcher=narrow, keep_alive_seconds=0.05)
+    with server, Plain(path) as plain:
+        full(narrow, gate)
+        streams = []
+
+        def open_stream():
+            streams.append(SocketClient(path, timeout=60).send_request("t", ttl=math.inf))
+
+        plain.say(SEND)
+        assert plain.hear() == {}
+        thread = threading.Thread(target=open_stream)
+        thread.start()
+        until(lambda: server.streams == 2)
+        assert plain.hear() == {}
+        assert streams == []
+        gate.open()
+        thread.join(BOUND)
+        with streams[0] as stream:
+            assert [row["event"] for row in stream] == ["outcome", "end"]
+        answer = {}
+        while not answer:
+            answer = plain.hear()
+        assert answer == {"stream": "open"}
+
+
 @pytest.mark.parametrize(
     ("command", "error", "says"),
     [
