@@ -69,7 +69,8 @@ class Server(ThreadingHTTPServer):
     Notes
     -----
     The set of connections is shared by the thread that accepts, those that serve, and the one that
-    stops, under a lock that is held for one look or change.
+    stops, under a lock that is held for one look or change; `stalled` is counted under it by those
+    that serve, and read by anybody.
     """
 
     daemon_threads = True
@@ -131,6 +132,11 @@ class Server(ThreadingHTTPServer):
         with self._lock:  # who is in it is not closed yet, and its descriptor nobody else's
             for connection in self._connections:
                 _shut(connection)
+
+    def count_stalled(self) -> None:
+        """Count a client that did not take in what it was sent; any thread."""
+        with self._lock:
+            self.stalled += 1
 
     def connections(self) -> int:
         """How many there are."""
@@ -255,7 +261,7 @@ class Handler(BaseHTTPRequestHandler):
                 for piece in stream:
                     self.wfile.write(piece)
             except socket.timeout:  # an OSError of its own up to Python 3.9
-                self.server.stalled += 1
+                self.server.count_stalled()
             except OSError:
                 pass  # it has gone
 

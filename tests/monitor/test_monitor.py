@@ -593,6 +593,31 @@ def test_who_does_not_take_in_a_piece_is_dropped(dispatcher, echo, monkeypatch):
             wait_until(dropped, "its being dropped")
 
 
+def test_no_stalled_client_is_missed_in_the_count(dispatcher, echo, monkeypatch):
+    """Their threads count together: adding one is a step that no other comes between."""
+    monkeypatch.setattr(_server.Handler, "timeout", 0.2)
+    monkeypatch.setattr(_server, "SEND_BUFFER", 4096)
+    alone = []
+
+    class Count(int):
+        def __add__(self, more):
+            alone.append(monitor._server._lock.locked())
+            return Count(int(self) + more)
+
+    with Monitor(dispatcher) as monitor:
+        monitor._server.stalled = Count(0)
+        monkeypatch.setattr(monitor._feed, "_picture", Wide(monitor._feed._picture))
+        with stalled_client(monitor), stalled_client(monitor):
+            wait_until(lambda: monitor.clients == 2, "the clients")
+
+            def dropped():
+                ask(dispatcher, 1)
+                return monitor._server.stalled == 2
+
+            wait_until(dropped, "their being dropped")
+    assert alone == [True, True]
+
+
 def test_a_fault_of_ours_is_logged_and_survived(dispatcher, monitor, echo, monkeypatch, caplog):
     """The feed goes on with the next look."""
     real, faults = _feed.look, iter([RuntimeError("planted")])
