@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -434,6 +435,52 @@ def test_ctl_send(dispatcher, station, capsys):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("ate-dispatcher: ")
+
+
+EVIL = "\x1b]0;owned\x07 \x9b2J µ"
+SPELLED = "\\u001b]0;owned\\u0007 \\u009b2J µ"
+
+
+def test_ctl_lets_nobody_drive_the_terminal(dispatcher, station, capsys):
+    """What came from the bench is printed, its control characters spelled out."""
+    dispatcher.add(ScriptedProducer(EVIL, name="good\x9b"), "t")
+    dispatcher.add(ScriptedProducer(ValueError(EVIL), name="bad"), "u")
+    send = ["ctl", station.path, "send"]
+    assert main([*send, "t", "--ttl", "60000"]) == 0
+    assert capsys.readouterr().out == f'good\\u009b: "{SPELLED}"\n'
+    assert main([*send, "u", "--ttl", "60000"]) == 1
+    assert capsys.readouterr().out == f"bad: ERROR ValueError: {SPELLED}\n"
+    assert main([*send, EVIL]) == 1
+    assert not set(EVIL) - {"µ"} & set("\x1b\x07\x9b") & set(capsys.readouterr().err)
+    assert main([*send, "t", "--ttl", "60000", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "\x9b" not in out
+    assert json.loads(out)["value"] == EVIL
+    assert main(["ctl", station.path, "statistics"]) == 0
+    out = capsys.readouterr().out
+    assert "\x9b" not in out
+    assert "good\x9b" in json.loads(out)["producers"]
+
+
+def test_an_error_of_the_server_lets_nobody_drive_the_terminal(path, capsys):
+    """Whatever is said by who listens there."""
+    listener = socket.socket(socket.AF_UNIX)
+    with listener:
+        listener.bind(path)
+        listener.listen()
+
+        def answer():
+            client, _ = listener.accept()
+            with client:
+                client.recv(65536)
+                error = {"error": {"type": "StateError", "message": EVIL}}
+                client.sendall(json.dumps(error).encode() + b"\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["ctl", path, "statistics"]) == 1
+        thread.join(BOUND)
+    assert capsys.readouterr().err == f"ate-dispatcher: {SPELLED}\n"
 
 
 @pytest.mark.parametrize("word", ["NaN", "-Infinity", "[1, NaN]", "[" * 100_000])
