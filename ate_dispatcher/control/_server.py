@@ -67,6 +67,9 @@ class SocketServer:
         Bytes that a command may have.
     max_streams, max_clients : int
         How many may be open at once. Each client has a thread.
+    max_channels, max_listeners : int
+        Channels of the container, and listeners of all of them together, at which clients can add
+        no more; the script that has the container can.
     keep_alive_seconds : float
         After so long without anything else a stream says ``{}``, to notice a client that is gone.
     stall_seconds : float
@@ -97,6 +100,8 @@ class SocketServer:
         max_line: int = 1024 * 1024,
         max_streams: int = 100,
         max_clients: int = 200,
+        max_channels: int = 1000,
+        max_listeners: int = 1000,
         keep_alive_seconds: float = 15.0,
         stall_seconds: float = 10.0,
     ) -> None:
@@ -113,9 +118,11 @@ class SocketServer:
         self.max_line = _count("max_line", max_line)
         self.max_streams = _count("max_streams", max_streams)
         self.max_clients = _count("max_clients", max_clients)
+        self.max_channels = _count("max_channels", max_channels)
+        self.max_listeners = _count("max_listeners", max_listeners)
         self.keep_alive_seconds = _time("keep_alive_seconds", keep_alive_seconds)
         self.stall_seconds = _time("stall_seconds", stall_seconds)
-        self._verbs = Verbs(self.container, dispatcher)
+        self._verbs = Verbs(self.container, dispatcher, self.max_channels, self.max_listeners)
         self._place = Place(self.path, transport)
         self._token = self._place.token
         self._numbers = itertools.count(1)
