@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import socket
@@ -32,7 +33,8 @@ FILES: Dict[str, Tuple[str, str]] = {
 }
 
 PATIENCE = 10.0
-"""Seconds that a client may take to say what it wants, or to take in what it is sent."""
+"""Seconds that a client may take to say all of what it wants, or to take in a piece of what it is
+sent."""
 
 MOST = 512
 """Connections at a time."""
@@ -189,6 +191,38 @@ class Server(ThreadingHTTPServer):
             logger.error("the monitor failed to answer", exc_info=error)
 
 
+class Head(io.RawIOBase):
+    """What a client says, read until a limit in time, however slowly it comes.
+
+    Parameters
+    ----------
+    connection : socket
+        Its own timeout, which is for writing, is as before after each read.
+    limit : float
+        On `time.monotonic`.
+    """
+
+    def __init__(self, connection: socket.socket, limit: float) -> None:
+        self._connection = connection
+        self._limit = limit
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has come; raises `socket.timeout` at the limit."""
+        patience = self._connection.gettimeout()
+        left = self._limit - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("the request took too long")
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(patience)
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers one request of one connection, on the thread of that connection."""
 
@@ -196,6 +230,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = PATIENCE
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Begin the time that the whole request may take to come."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(Head(self.connection, time.monotonic() + self.timeout))
 
     def version_string(self) -> str:
         """Name the server, not its versions."""

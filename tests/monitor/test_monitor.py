@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from monitor_work import BOUND, Page, get, wait_until
@@ -477,6 +478,45 @@ def test_who_says_nothing_is_shown_the_door(dispatcher, monkeypatch):
         ("127.0.0.1", monitor._server.port), BOUND
     ) as connection:
         assert connection.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "]
+)
+def test_who_takes_for_ever_to_say_what_it_wants_is_shown_the_door(dispatcher, monkeypatch, begin):
+    """Each byte comes in time, but the request as a whole does not."""
+    monkeypatch.setattr(_server.Handler, "timeout", 0.5)
+    with Monitor(dispatcher) as monitor, socket.create_connection(
+        ("127.0.0.1", monitor._server.port), BOUND
+    ) as connection:
+        connection.sendall(begin)
+        connection.settimeout(0.02)
+        limit, end = time.monotonic() + BOUND, None
+        while end is None:
+            assert time.monotonic() < limit, "it is still listened to"
+            try:
+                connection.sendall(b"x")
+                end = connection.recv(100)
+            except socket.timeout:
+                pass
+            except ConnectionError:
+                end = b""
+        assert end == b""
+        wait_until(lambda: monitor._server.connections() == 0, "its place")
+
+
+def test_the_time_for_a_request_is_not_that_for_an_answer():
+    """Reading leaves the socket as patient with what is written as it was."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(7.0)
+        theirs.sendall(b"GET")
+        head = _server.Head(ours, time.monotonic() + 2 * BOUND)
+        assert head.read(3) == b"GET"
+        assert ours.gettimeout() == 7.0
+        theirs.sendall(b" /")
+        with pytest.raises(socket.timeout):
+            _server.Head(ours, time.monotonic()).read(2)
 
 
 def test_too_many_connections_are_told_so(dispatcher, monkeypatch):
