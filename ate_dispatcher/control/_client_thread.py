@@ -9,7 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
 from .._callbacks import local
-from .._exceptions import ATEDispatcherError, ControlConnectionError, PayloadTooLargeError
+from .._exceptions import (
+    ATEDispatcherError,
+    ControlConnectionError,
+    ControlTimeoutError,
+    PayloadTooLargeError,
+)
 from ._protocol import KEEP_ALIVE, Command, Lines, error_line, line, read_command
 from ._sources import NOTHING_YET, Source
 from ._verbs import STREAMS
@@ -41,6 +46,8 @@ class ClientThread(threading.Thread):
         self._server = server
         self._lines = Lines(server.max_line)
         self._at_end = False
+        # Over TCP anybody on this machine can connect: a place is for who has the token.
+        self._unknown_until = None if server._token is None else monotonic() + server.stall_seconds
         # Written by any thread that ends us, read by ours: hence the lock. It is also what keeps
         # the descriptor from being closed, and given to another, while `end` uses it.
         self._lock = threading.Lock()
@@ -98,8 +105,11 @@ class ClientThread(threading.Thread):
             if self._lines.skipped > PATIENCE * self._server.max_line:
                 raise _GoneError("it sends without an end")
             try:
-                self._socket.settimeout(None)
+                self._socket.settimeout(self._patience())
                 data = self._socket.recv(65536)
+            except socket.timeout:
+                self._write(error_line(self._too_late()))
+                raise _GoneError("it has not said who it is") from None
             except OSError as error:
                 raise _GoneError(str(error)) from None
             if data:
@@ -107,6 +117,20 @@ class ClientThread(threading.Thread):
             else:
                 self._at_end = True
                 return None if self._ending else self._lines.rest()  # it is ours, not its end
+
+    def _patience(self) -> Optional[float]:
+        """Give the seconds for what it says next, if there are any; None once it is known."""
+        if self._unknown_until is None:
+            return None
+        left = self._unknown_until - monotonic()
+        if left <= 0:
+            raise socket.timeout
+        return left
+
+    def _too_late(self) -> ControlTimeoutError:
+        return ControlTimeoutError(
+            f"no command with the token came within {self._server.stall_seconds:g} s"
+        )
 
     def _write(self, data: bytes) -> None:
         try:
@@ -118,6 +142,7 @@ class ClientThread(threading.Thread):
     def _answer(self, text: bytes) -> None:
         try:
             command = read_command(text, self._server._token)
+            self._unknown_until = None
         except ControlConnectionError as error:
             self._write(error_line(error))
             raise _GoneError("it has not the token") from None

@@ -73,7 +73,8 @@ class SocketServer:
     keep_alive_seconds : float
         After so long without anything else a stream says ``{}``, to notice a client that is gone.
     stall_seconds : float
-        A client that does not take an answer within this time is cut off.
+        A client that does not take an answer within this time is cut off; and so is one over TCP
+        that has not said a first command, with the token, within it. Who has may be idle for ever.
 
     Notes
     -----
