@@ -151,8 +151,9 @@ class SocketClient:
         -------
         ControlStream
             One dict an outcome, as it comes, and a last one of the request's end; ``event`` says
-            which, and their fields are those of a recording. Closing it before the end cancels the
-            request.
+            which, and their fields are those of a recording. Who reads too slowly misses the
+            oldest: then one with the event ``lost`` tells their ``count``. Closing the stream
+            before the end cancels the request.
         """
         if isinstance(ttl, timedelta):
             ttl = ttl.total_seconds() * 1000

@@ -42,7 +42,7 @@ def send(
     Returns
     -------
     int
-        0 if every producer answered well.
+        0 if every producer answered well, and all answers came here.
     """
     args, kwargs = arguments(words)
     options = SocketClient(path).with_options(
@@ -55,6 +55,9 @@ def send(
                 text = encode(row).decode("utf-8") if as_json else _as_text(row)
                 print(escaped(text), flush=True)
                 failed = failed or row["status"] not in GOOD
+            elif row["event"] == "lost":
+                print(f"ate-dispatcher: {row['count']} outcomes were lost", file=sys.stderr)
+                failed = True
             else:
                 ended = True
                 if not row["roster"]:

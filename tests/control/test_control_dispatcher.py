@@ -206,6 +206,48 @@ def test_a_dispatcher_that_is_full(path, gate):
             gate.open()
 
 
+def test_who_reads_too_slowly_is_told_what_is_lost(dispatcher, path, monkeypatch):
+    """Every outcome comes, in its order, or is counted, before the end."""
+    monkeypatch.setattr("ate_dispatcher._readers.BOUND", 10)
+    count, wide = 300, "x" * 20_000  # more than any socket takes
+
+    @dispatcher.producer("t", name="sweep")
+    def sweep(topic):
+        for number in range(count):
+            yield [number, wide]
+
+    with SocketServer(path, dispatcher=dispatcher, stall_seconds=60) as server, Plain(path) as slow:
+        slow.say({"v": "send", "t": "t", "o": {"ttl": None}})
+        assert slow.hear() == {"stream": "open"}
+        until(lambda: dispatcher.statistics().ended, "the end of the request")
+        rows = []
+        while not rows or rows[-1]["event"] != "end":
+            rows.append(slow.hear()["message"])
+        assert slow.hear() == {"end": "the request is COMPLETE"}
+        told = [row for row in rows if row["event"] == "lost"]
+        lost = sum(row["count"] for row in told)
+        assert told == [{"event": "lost", "request": 1, "count": row["count"]} for row in told]
+        assert lost > 0
+        assert len(rows) - 1 - len(told) + lost == count + 1  # with the end of the generator
+        values = [row["value"][0] for row in rows if row.get("status") == "PARTIAL"]
+        assert values == sorted(set(values))
+        until(lambda: server.streams == 0)
+
+
+def test_ctl_says_that_something_is_lost(station, dispatcher, capsys, monkeypatch):
+    """And that all is not well."""
+    dispatcher.add(ScriptedProducer(5, name="dmm0"), "t")
+    init = RequestSource.__init__
+
+    def lossy(self, *given):
+        init(self, *given)
+        self._reader.dropped = 3
+
+    monkeypatch.setattr(RequestSource, "__init__", lossy)
+    assert main(["ctl", station.path, "send", "t", "--ttl", "60000"]) == 1
+    assert capsys.readouterr() == ("dmm0: 5\n", "ate-dispatcher: 3 outcomes were lost\n")
+
+
 SEND = {"v": "send", "t": "t", "p": {"args": ["second"]}, "o": {"ttl": None}}
 
 
