@@ -21,6 +21,7 @@ The messages of ``send`` are rows as in a recording: each has ``"event": "outcom
 ``"end"``. A client that reads too slowly misses the oldest of those that wait (10 000 may, beyond
 what the socket takes), and is told so, of all of them before the end, by
 ``{"event": "lost", "request": number, "count": how many}``.
+
 Nothing here has a socket, a thread or a clock.
 """
 

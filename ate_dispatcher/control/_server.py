@@ -82,8 +82,8 @@ class SocketServer:
     `shutdown`. One thread takes clients in and notices those that go; each client has one that
     reads its commands and answers them, and reads for it the stream that it has opened. While its
     request waits for a turn (the dispatcher's ``max_open``) that thread waits too, and looks once a
-    second whether the client has gone or the server ends; then nothing is sent. A request in the
-    same process that has waited for its turn without a look may be sent before it.
+    second whether the client has gone or the server ends; then nothing is sent. Each look puts it
+    behind the other threads that wait for a turn.
 
     Examples
     --------
