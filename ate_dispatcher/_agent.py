@@ -202,13 +202,14 @@ class Agent(threading.Thread):
         if self._ate_loop is not None:
             self._ate_loop.close()
         # The flag before the look into the mailbox: who puts after that look sees the flag, or has
-        # a dispatcher that gets the message below and looks once more.
+        # a dispatcher that gets the message that we have left, and looks once more. That message
+        # before the look: who sees that its work was refused finds us out of the routes.
         self._ate_gone = True
-        self._ate_refuse_mailbox()
         with self._ate_lock:  # a dispatcher is added under the lock, and then reads the flag
             homes = tuple(self._ate_homes)
         for home in homes:
             home.agent_left(self)
+        self._ate_refuse_mailbox()
         failed = self._ate_failure is not None
         self._ate_tell(AgentState.FAILED if failed else AgentState.STOPPED, homes)
 
@@ -220,9 +221,10 @@ class Agent(threading.Thread):
         self._ate_abandoned = reason
         self._ate_dismissed = self._ate_gone = True
         homes = self._ate_dispatchers()
-        self._ate_refuse_mailbox()
         for home in homes:
             home.agent_left(self)
+        self._ate_refuse_mailbox()
+        for home in homes:
             home.agent_changed(self, AgentState.STALLED)
 
     # ---- state (any thread) --------------------------------------------------------------------

@@ -16,7 +16,11 @@ __all__ = ["Callbacks", "local"]
 logger = logging.getLogger("ate_dispatcher")
 
 local = threading.local()
-"""``local.role`` names the library thread one is on; unset on a thread of the user's."""
+"""``local.role`` names the library thread one is on; unset on a thread of the user's.
+
+``local.look`` is called now and then while a request waits for its turn on this thread, and calls
+it off by raising; unset where nothing does.
+"""
 
 
 class Callbacks:

@@ -18,6 +18,7 @@ from ._lifetime import Shutdown
 from ._membership import Membership
 from ._messages import (
     TICK,
+    Allow,
     Attach,
     Cancel,
     Departed,
@@ -115,6 +116,7 @@ class Dispatching(Membership):
             Gone: self._on_gone,
             Departed: self._on_departed,
             Observe: self._on_observe,
+            Allow: self._on_allow,
             Sites: self._on_sites,
         }
 
@@ -194,6 +196,8 @@ class Dispatching(Membership):
                     route = known.get(topic) or self._routes.route(topic)
                     for deliver in route.values:
                         deliver(message)
+                    if self._tell_outcome is not None:
+                        self._tell_outcome(message)
                     request._missing = missing = request._missing - 1
                     if not missing:
                         request.status = COMPLETE
@@ -201,6 +205,8 @@ class Dispatching(Membership):
                         self._deadlines.remove(request)
                         for deliver in route.ends:
                             deliver(request)
+                        if self._tell_end is not None:
+                            self._tell_end(request)
                         if rows.setdefault(END, ENDED) is not ENDED:
                             rows[END].finish()
                         if self._admission is not None:
@@ -214,8 +220,8 @@ class Dispatching(Membership):
                     message.scatter(route.roster, now)
                     self._deadlines.add(message)
                     self._requests += 1
-                    for tell in route.requests:
-                        tell(message)
+                    if self._tell_request is not None:
+                        self._tell_request(message)
                     for deliver in route.scatter:
                         deliver(message)
                 else:
@@ -260,8 +266,8 @@ class Dispatching(Membership):
         request.scatter(roster, now)
         self._deadlines.add(request)
         self._requests += 1
-        for tell in route.requests:
-            tell(request)
+        if self._tell_request is not None:
+            self._tell_request(request)
         if not scatter:
             if not roster:
                 request._reason = getattr(request, "_reason", "") or (
@@ -310,6 +316,8 @@ class Dispatching(Membership):
         route = self._known.get(topic) or self._routes.route(topic)
         for deliver in route.values:
             deliver(outcome)
+        if self._tell_outcome is not None:
+            self._tell_outcome(outcome)
         if request._extra is not None:
             self._attend(request, outcome, request._extra)
         if not request._missing and request.status is OPEN:
@@ -326,6 +334,8 @@ class Dispatching(Membership):
             tally.partials += 1
         for deliver in self._routes.route(request.topic).values:
             deliver(outcome)
+        if self._tell_outcome is not None:
+            self._tell_outcome(outcome)
         self._attend(request, outcome, request.extra())
 
     def _on_failure(self, failure: Failure, now: float) -> None:
@@ -350,7 +360,10 @@ class Dispatching(Membership):
         route = self._routes.route(request.topic)
         for deliver in route.outcomes:
             deliver(failure)
-        if failure.status is OutcomeStatus.ERROR and not route.outcomes and not route.ends:
+        if self._tell_outcome is not None:
+            self._tell_outcome(failure)
+        seen = route.outcomes or route.ends or self._failures_observed
+        if failure.status is OutcomeStatus.ERROR and not seen:
             UnseenFailures.note(request, failure)
         if request._extra is not None:
             self._attend(request, failure, request._extra)
@@ -414,6 +427,8 @@ class Dispatching(Membership):
             route = self._routes.route(request.topic)
         for deliver in route.ends:
             deliver(request)
+        if self._tell_end is not None:
+            self._tell_end(request)
         request._told()
         if request._extra is not None:
             for reader in request._extra.readers:

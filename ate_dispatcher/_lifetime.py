@@ -13,7 +13,7 @@ import weakref
 from math import inf
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ._messages import TICK, Stop
 from ._outcomes import OutcomeStatus, RequestStatus
@@ -29,6 +29,8 @@ logger = logging.getLogger("ate_dispatcher")
 EXIT_SECONDS = 5.0
 """How long a script that forgot `stop` may take to hand out its results."""
 
+LAST_WORDS = 2.0
+"""How much longer a dispatcher may take to say what did not stop, on a machine that is busy."""
 
 MOMENT = 0.1
 """How long agents have to come back even where a limit was reached before they were told to."""
@@ -80,14 +82,14 @@ class Shutdown:
         requests = tuple(self._dispatcher._deadlines)
         if not stop.drain:
             self._end(requests)
-        for request in requests:
-            if request.deadline == inf and request.status is RequestStatus.OPEN:
-                self._dispatcher._call_off(
-                    request,
-                    RequestStatus.CANCELLED,
-                    OutcomeStatus.CANCELLED,
-                    "the dispatcher stops, and the request has no deadline",
-                )
+        endless = [r for r in requests if r.deadline == inf and r.status is RequestStatus.OPEN]
+        for request in self._called_off(endless):
+            self._dispatcher._call_off(
+                request,
+                RequestStatus.CANCELLED,
+                OutcomeStatus.CANCELLED,
+                "the dispatcher stops, and the request has no deadline",
+            )
 
     def proceed(self) -> bool:
         """Take whatever steps are due; False when all are taken."""
@@ -147,8 +149,14 @@ class Shutdown:
         found = [agent for agent in (*referred, *self._agents) if agent is not None]
         return [a for a in dict.fromkeys(found) if a._ate_abandoned and a.is_alive()]
 
-    def _end(self, requests: Any) -> None:
+    def _called_off(self, requests: Sequence[Any]) -> Sequence[Any]:
+        """Call them all off before the first ends: whom that sets free must not begin another."""
         for request in requests:
+            request._cancelled = True  # read by producers right before they claim a row
+        return requests
+
+    def _end(self, requests: Sequence[Any]) -> None:
+        for request in self._called_off(requests):
             if self._dispatcher._aborted is not None:
                 self._dispatcher._cancel(request)
                 continue
@@ -331,7 +339,7 @@ def _stop_all() -> None:
     """
     limit = _exit_limit()
     running = [d for d in _all() if d._begun and not d._over.is_set()]
-    patience = dict.fromkeys(running, limit + 0.2)
+    patience = dict.fromkeys(running, limit + LAST_WORDS)
     for dispatcher in running:
         if safe_producers(dispatcher, True):
             patience[dispatcher] += dispatcher._safe_within

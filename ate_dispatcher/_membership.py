@@ -6,6 +6,7 @@ import itertools
 import logging
 import threading
 import weakref
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
@@ -16,12 +17,12 @@ from ._deadlines import Deadlines
 from ._exceptions import InvalidTypeError, NameTakenError, StateError
 from ._lifetime import finish_before_pools
 from ._listener import ResultListener
-from ._messages import Departed, Deregister, Gone, Observe, Register, Sites
+from ._messages import Allow, Departed, Deregister, Gone, Observe, Register, Sites
 from ._observer import Observer
 from ._outcomes import Outcome
 from ._producer import Producer
 from ._request import Request, ReturnAddress
-from ._routes import Routes, Subject, Taps
+from ._routes import Routes, Subject
 from ._states import AgentState
 from ._statistics import Tally
 from ._topics import check_subject
@@ -30,6 +31,8 @@ from ._waiting import acquire, limit_of
 __all__ = ["Membership"]
 
 logger = logging.getLogger("ate_dispatcher")
+
+Tell = Callable[[Any], None]
 
 
 class Membership(threading.Thread):
@@ -72,6 +75,11 @@ class Membership(threading.Thread):
         self._tallies: Dict[Address, Tally] = {}
         self._listeners: Dict[Address, Agent] = {}
         self._watching: Tuple[Observer, ...] = ()
+        # What tells the observers; None while none wants to be told, which costs one look.
+        self._tell_request: Optional[Tell] = None
+        self._tell_outcome: Optional[Tell] = None
+        self._tell_end: Optional[Tell] = None
+        self._failures_observed = False
         self._warned: Dict[Address, None] = {}
         # Agents that hang and were given up. A thread that runs is kept by the interpreter, so
         # whatever is not there any more has ended.
@@ -178,6 +186,10 @@ class Membership(threading.Thread):
         self._release(agent, None)
         self._home.post(Gone(agent))
 
+    def _allow(self, observer: Observer, left: int) -> None:
+        """Have an observer told of so many more requests, outcomes and ends. Any thread."""
+        self._home.post(Allow(observer, left))
+
     def _agent_changed(self, agent: Agent, state: AgentState) -> None:
         """On the thread that changes it: tell the observers how an agent stands."""
         for observer in self._observers:  # a tuple, replaced as a whole
@@ -273,20 +285,26 @@ class Membership(threading.Thread):
 
     def _on_observe(self, message: Observe, now: float) -> None:
         self._watching = message.observers
-        self._routes.set_taps(
-            Taps(self._tap("on_request"), self._tap("on_outcome"), self._tap("on_end"))
-            if message.observers
-            else None
+        self._failures_observed = any(
+            _overridden(o, "on_outcome") or _overridden(o, "on_end") for o in message.observers
         )
+        self._tap()
 
-    def _tap(self, hook: str) -> Optional[Callable[[Any], None]]:
-        """Give what tells the observers that override a hook; None if none does."""
-        base = getattr(Observer, hook)
-        hooks = ((observer, getattr(observer, hook)) for observer in self._watching)
+    def _on_allow(self, message: Allow, now: float) -> None:
+        message.observer._ate_left = message.left
+        self._tap()
+
+    def _tap(self) -> None:
+        """Work out what tells the observers that want to be told."""
+        self._tell_request = self._telling_all("on_request")
+        self._tell_outcome = self._telling_all("on_outcome")
+        self._tell_end = self._telling_all("on_end")
+
+    def _telling_all(self, hook: str) -> Optional[Tell]:
         tells = tuple(
-            _telling(observer, call, self._callbacks.post)
-            for observer, call in hooks
-            if getattr(call, "__func__", None) is not base
+            self._telling(observer, getattr(observer, hook))
+            for observer in self._watching
+            if observer._ate_left != 0 and _overridden(observer, hook)
         )
         if len(tells) < 2:
             return tells[0] if tells else None
@@ -296,6 +314,20 @@ class Membership(threading.Thread):
                 tell(event)
 
         return tell_all
+
+    def _telling(self, observer: Observer, hook: Tell) -> Tell:
+        """Give what tells one observer, until it has been told of as much as it is allowed."""
+        post = self._callbacks.post
+        if observer._ate_left is None:
+            return partial(post, hook)
+
+        def tell(event: Any) -> None:
+            post(hook, event)
+            observer._ate_left = left = (observer._ate_left or 1) - 1
+            if not left:
+                self._tap()
+
+        return tell
 
     def _watch_levels(self) -> None:
         """Warn once about each agent whose mailbox has grown past the high-water mark."""
@@ -326,18 +358,8 @@ class Membership(threading.Thread):
         ]
 
 
-def _telling(observer: Observer, hook: Callable[[Any], Any], post: Any) -> Callable[[Any], None]:
-    """Give what tells one observer of an event, as far as it wants to be told."""
-
-    def tell(event: Any) -> None:
-        left = observer._ate_left
-        if left is None:
-            post(hook, event)
-        elif left > 0:
-            observer._ate_left = left - 1
-            post(hook, event)
-
-    return tell
+def _overridden(observer: Observer, hook: str) -> bool:
+    return getattr(getattr(observer, hook), "__func__", None) is not getattr(Observer, hook)
 
 
 def _instead(agent: Any, kind: type) -> str:

@@ -103,6 +103,16 @@ class Observe:
         self.observers = observers
 
 
+class Allow:
+    """From here on tell an observer of so many more requests, outcomes and ends."""
+
+    __slots__ = ("left", "observer")
+
+    def __init__(self, observer: Any, left: int) -> None:
+        self.observer = observer
+        self.left = left
+
+
 class Sites:
     """From here on requests pass over the agents of these sites."""
 

@@ -17,12 +17,11 @@ class Observer:
 
     Every hook runs on the dispatcher's callback thread, in the order in which the dispatcher's
     thread saw things happen; one that raises is logged. With no observer added, none of this costs
-    anything; with one, only the hooks that it overrides do.
+    anything to speak of; with one, only the hooks that it overrides do.
     """
 
-    # Of how many more requests, outcomes and ends it is told; None for all. The dispatcher's thread
-    # counts down, whoever renews it writes a new number: each is one attribute, and where they meet
-    # one of the two is lost, which is a few more or less.
+    # Of how many more requests, outcomes and ends it is told; None for all. Set before it is added;
+    # then the dispatcher's thread alone writes it: it counts down, and takes up an `Allow`.
     _ate_left: Optional[int] = None
 
     def on_request(self, request: Request) -> None:

@@ -6,26 +6,14 @@ anybody may read a `Route`, which never changes once made, and ask for the `regi
 
 from __future__ import annotations
 
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    FrozenSet,
-    Iterable,
-    List,
-    NamedTuple,
-    Optional,
-    Tuple,
-    Union,
-)
+from typing import Any, Dict, FrozenSet, Iterable, List, NamedTuple, Tuple, Union
 
 from ._address import Address
 from ._topics import TopicFilter, split_topic
 
-__all__ = ["EMPTY", "Hooks", "Route", "Routes", "Subject", "Taps"]
+__all__ = ["EMPTY", "Hooks", "Route", "Routes", "Subject"]
 
 Subject = Union[str, TopicFilter]
-Post = Callable[[Any], None]
 
 
 class Hooks(NamedTuple):
@@ -34,14 +22,6 @@ class Hooks(NamedTuple):
     results: bool
     outcomes: bool
     ends: bool
-
-
-class Taps(NamedTuple):
-    """Where everything on every topic is told to, for observers; None for what none wants."""
-
-    request: Optional[Post]
-    outcome: Optional[Post]
-    end: Optional[Post]
 
 
 class Route:
@@ -57,22 +37,19 @@ class Route:
     scatter : tuple of callable
         Their mailboxes, in the same order.
     values : tuple of callable
-        Who is told of OK and PARTIAL outcomes: listeners of results or of outcomes, and the taps.
+        Listeners that are told of OK and PARTIAL outcomes: those of results or of outcomes.
     outcomes : tuple of callable
-        Who is told of every other outcome: listeners of outcomes, and the taps.
+        Listeners that are told of every other outcome.
     ends : tuple of callable
-        Who is told of the end of a request: listeners of ends, and the taps.
-    requests : tuple of callable
-        Who is told of a scattered request: the taps.
+        Listeners that are told of the end of a request.
     """
 
-    __slots__ = ("ends", "outcomes", "requests", "roster", "scatter", "values")
+    __slots__ = ("ends", "outcomes", "roster", "scatter", "values")
 
     def __init__(
         self,
         roster: Iterable[Address] = (),
         listeners: Iterable[Tuple[Address, Hooks]] = (),
-        taps: Optional[Taps] = None,
     ) -> None:
         listeners = tuple(listeners)
         self.roster = tuple(roster)
@@ -80,15 +57,6 @@ class Route:
         self.values = tuple(a.deliver for a, hooks in listeners if hooks.results or hooks.outcomes)
         self.outcomes = tuple(a.deliver for a, hooks in listeners if hooks.outcomes)
         self.ends = tuple(a.deliver for a, hooks in listeners if hooks.ends)
-        self.requests: Tuple[Post, ...] = ()
-        if taps is not None:
-            if taps.request is not None:
-                self.requests = (taps.request,)
-            if taps.outcome is not None:
-                self.values += (taps.outcome,)
-                self.outcomes += (taps.outcome,)
-            if taps.end is not None:
-                self.ends += (taps.end,)
 
 
 EMPTY = Route()
@@ -113,12 +81,10 @@ class Routes:
         self._listeners: Dict[Subject, Dict[Address, Hooks]] = {}
         self._filters: Dict[TopicFilter, None] = {}
         self._subjects: Dict[Address, Dict[Subject, None]] = {}
-        self._taps: Optional[Taps] = None
         self._disabled: FrozenSet[Any] = frozenset()
         self.known: Dict[str, Route] = {}
         """Routes worked out so far; for a quick look before calling `route`."""
         self._matched = 0
-        self._nobody = EMPTY
 
     def add_producer(self, address: Address, subject: Subject) -> bool:
         """Register a producer; False if it was registered with that subject already."""
@@ -190,12 +156,6 @@ class Routes:
         """Every registered agent, in the order of first registration."""
         return tuple(self._subjects)
 
-    def set_taps(self, taps: Optional[Taps]) -> None:
-        """Let `taps` be told of everything on every topic (observers); None for nobody."""
-        self._taps = taps
-        self._nobody = EMPTY if taps is None else Route(taps=taps)
-        self._forget_all()
-
     def set_disabled(self, sites: FrozenSet[Any]) -> None:
         """Leave the producers of these sites out of every roster."""
         self._disabled = sites
@@ -208,7 +168,7 @@ class Routes:
     def _work_out(self, topic: str) -> Route:
         registered = topic in self._producers or topic in self._listeners
         if not registered and not self._filters:
-            return self._nobody
+            return EMPTY
         words = split_topic(topic)
         subjects: List[Subject] = [f for f in self._filters if f.matches_words(words)]
         if registered:
@@ -221,7 +181,7 @@ class Routes:
             listeners.update(self._listeners.get(subject, {}))
         enabled = (address for address in producers if address.site not in self._disabled)
         roster = sorted(enabled, key=producers.__getitem__)
-        route = Route(roster, listeners.items(), self._taps) if subjects else self._nobody
+        route = Route(roster, listeners.items()) if subjects else EMPTY
         if not registered:
             if self._matched >= self._bound:
                 self._forget_all()

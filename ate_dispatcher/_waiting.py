@@ -83,14 +83,18 @@ def limit_of(timeout: Optional[float]) -> Optional[float]:
     return None if timeout == inf else monotonic() + timeout
 
 
-def acquire(lock: Any, limit: Optional[float]) -> bool:
+def acquire(lock: Any, limit: Optional[float], look: Optional[Callable[[], Any]] = None) -> bool:
     """Acquire within a limit, in waits no longer than the platform can wait.
 
     On the main thread they are short. A signal that arrives when the interpreter has last looked
-    for one, and the wait has not begun, would go unnoticed until the next: so it looks again.
+    for one, and the wait has not begun, would go unnoticed until the next: so it looks again. They
+    are short with `look` too, which is called before each and ends the waiting by raising.
     """
-    longest = LOOK if threading.get_ident() == threading.main_thread().ident else TIMEOUT_MAX
+    main = threading.get_ident() == threading.main_thread().ident
+    longest = LOOK if main or look is not None else TIMEOUT_MAX
     while True:
+        if look is not None:
+            look()
         left = inf if limit is None else max(0.0, limit - monotonic())
         if lock.acquire(True, min(left, longest)):
             return True

@@ -10,6 +10,7 @@ from typing import Any, List, Optional
 
 from ._exceptions import ATEDispatcherError, MissingExtraError
 from ._version import __version__
+from ._words import escaped
 
 __all__ = ["main"]
 
@@ -35,7 +36,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except (ATEDispatcherError, OSError) as error:
-        print(f"ate-dispatcher: {error}", file=sys.stderr)
+        print(f"ate-dispatcher: {escaped(str(error))}", file=sys.stderr)
         return 1
     return code
 

@@ -212,15 +212,21 @@ class ATEDispatcher(Dispatching):
         if isinstance(getattr(local, "role", None), ReturnAddress):
             raise DeadlockError("a predicate on a dispatcher's thread must not send requests")
         left = None if request.deadline == inf else request.deadline - self._clock()
-        if not acquire(self._admission, limit_of(left)):
+        look = getattr(local, "look", None)
+        if not acquire(self._admission, limit_of(left), look):
             raise OverloadedError(
                 f"the request on {request.topic!r} was not sent: max_open requests stayed open "
                 f"for its whole TTL of {request.ttl:g} ms"
             )
-        if self._closed:
+        try:
+            if look is not None:
+                look()  # it may have been called off just before its turn came
+            if self._closed:
+                self._turn_away(request)
+        except BaseException:
             assert self._admission is not None
             self._admission.release()
-            self._turn_away(request)
+            raise
 
     def _turn_away(self, request: Request) -> None:
         how = "has stopped" if self._aborted is None else f"was {self._aborted}"

@@ -512,3 +512,10 @@ def test_over_a_bus_it_is_the_same_bench(tmp_path, capsys, monkeypatch):
     assert after == before
     assert any(status == "ERROR" for status, _ in after.values())
     assert [process.returncode for process in started] == [0, 0]
+
+
+def test_what_is_said_drives_no_terminal():
+    """What an agent on a bus has said is spelled out, as by the other commands."""
+    screen = io.StringIO()
+    _display.say(Console(file=screen, force_terminal=True), "bad \x1b]0;owned\x9b µ")
+    assert screen.getvalue() == "bad \\u001b]0;owned\\u009b µ\n"

@@ -370,6 +370,26 @@ def test_an_observer_that_was_removed_is_told_no_more(dispatcher):
     assert [topic for kind, topic, _ in stays.told if kind == "end"] == ["first", "last"]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_observer_is_told_of_as_much_as_it_is_allowed(dispatcher, others):
+    """Observers: then it costs nothing until it is allowed more; the others are told of all."""
+    everything = [Notes() for _ in range(others)]
+    sample = Notes()
+    sample._ate_left = 3
+    for notes in (sample, *everything):
+        dispatcher.add_observer(notes)
+    for topic in ("first", "second", "third"):
+        assert dispatcher.send_request(topic).wait(BOUND)
+    assert (dispatcher._tell_end is None) == (not others)
+    dispatcher._allow(sample, 2)
+    dispatcher.send_request("last")
+    assert sample.ended.wait(BOUND)
+    assert [topic for _, topic, _ in sample.told] == ["first", "first", "second", "last", "last"]
+    for notes in everything:
+        assert notes.ended.wait(BOUND)
+        assert len(notes.told) == 8
+
+
 def test_an_observer_that_raises_is_logged(dispatcher, caplog):
     """Observers, C5: nobody else hears less because of it."""
     notes = Notes()

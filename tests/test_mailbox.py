@@ -313,7 +313,8 @@ def test_several_writers_lose_nothing_without_a_word(overflow):
     for thread in threads:
         thread.join(BOUND)
         assert not thread.is_alive()
-    assert sum(is_work for is_work, _ in tuple(box._messages)) <= 3
+    with box._ready:  # the reader may be at it still
+        assert sum(is_work for is_work, _ in box._messages) <= 3
     box.put(STOP)
     reader.join(BOUND)
     assert not reader.is_alive()

@@ -8,7 +8,7 @@ import pytest
 
 from ate_dispatcher import TopicFilter
 from ate_dispatcher._address import Address
-from ate_dispatcher._routes import EMPTY, Hooks, Route, Routes, Taps
+from ate_dispatcher._routes import EMPTY, Hooks, Route, Routes
 
 RESULTS = Hooks(results=True, outcomes=False, ends=False)
 OUTCOMES = Hooks(results=False, outcomes=True, ends=False)
@@ -36,10 +36,6 @@ def told(posts):
     return [post.__self__.name for post in posts]
 
 
-def taps():
-    return Taps(Mailbox("request").put, Mailbox("outcome").put, Mailbox("end").put)
-
-
 @pytest.fixture
 def routes():
     return Routes()
@@ -63,7 +59,7 @@ def test_a_route_scatters_to_its_roster_in_order():
     route = Route(iter([B, A, C]))
     assert route.roster == (B, A, C)
     assert told(route.scatter) == ["b", "a", "c"]
-    assert (route.values, route.outcomes, route.ends, route.requests) == ((), (), (), ())
+    assert (route.values, route.outcomes, route.ends) == ((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -87,16 +83,6 @@ def test_listeners_hear_in_the_order_of_their_registration():
     route = Route(listeners=[(C, ALL), (A, ALL), (B, ALL)])
     for part in ("values", "outcomes", "ends"):
         assert told(getattr(route, part)) == ["c", "a", "b"]
-
-
-def test_taps_hear_of_everything_after_the_listeners():
-    """Observers are told of requests, outcomes of every kind, and ends."""
-    route = Route([A], [(B, ALL)], taps())
-    assert told(route.requests) == ["request"]
-    assert told(route.values) == ["b", "outcome"]
-    assert told(route.outcomes) == ["b", "outcome"]
-    assert told(route.ends) == ["b", "end"]
-    assert told(route.scatter) == ["a"]
 
 
 # ---- registrations -------------------------------------------------------------------------------
@@ -303,7 +289,7 @@ def test_topics_matched_by_filters_alone_are_remembered_up_to_a_bound():
         assert set(routes.known) == {"own", "t0", "t1", "t2"}
         assert routes.route("t3").roster == (A,)
         assert set(routes.known) == {"t3"}
-        routes.set_taps(None)
+        routes.set_disabled(frozenset())
         assert routes.known == {}
 
 
@@ -337,36 +323,6 @@ def test_listeners_of_the_topic_itself_hear_first(routes):
     routes.add_listener(C, "t.u", ALL)
     route = routes.route("t.u")
     assert told(route.values) == told(route.outcomes) == told(route.ends) == ["c", "a", "b"]
-
-
-# ---- taps ----------------------------------------------------------------------------------------
-
-
-def test_taps_hear_of_every_topic(routes):
-    """Of those worked out before, of those nobody is registered for, and without a filter too."""
-    routes.add_producer(A, "t")
-    routes.route("t")
-    routes.set_taps(taps())
-    for _ in range(2):
-        for topic in ("t", "nobody's"):
-            route = routes.route(topic)
-            assert told(route.requests) == ["request"]
-            assert told(route.values) == told(route.outcomes) == ["outcome"]
-            assert told(route.ends) == ["end"]
-        routes.add_producer(A, TopicFilter("site.*"))
-    assert routes.route("t").roster == (A,)
-    assert routes.route("nobody's").roster == ()
-
-
-def test_without_taps_nobody_hears(routes):
-    """Taking them away works at once, too."""
-    routes.add_producer(A, "t")
-    routes.set_taps(taps())
-    routes.route("t")
-    routes.set_taps(None)
-    assert routes.route("t").requests == ()
-    assert routes.route("t").roster == (A,)
-    assert routes.route("nobody's") is EMPTY
 
 
 # ---- sites ---------------------------------------------------------------------------------------
@@ -418,7 +374,6 @@ def expected(registrations, topic):
         "values": {name for name, hooks in heard if hooks.results or hooks.outcomes},
         "outcomes": {name for name, hooks in heard if hooks.outcomes},
         "ends": {name for name, hooks in heard if hooks.ends},
-        "requests": set(),
     }
 
 

@@ -89,16 +89,19 @@ class Lane:
 
     def __init__(self) -> None:
         self._executor: Optional[ThreadPoolExecutor] = None
+        self._closed = False
 
     async def run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Await what blocks; cancelled before its turn, it is not done at all."""
+        if self._closed:  # what it was for is closed too, and will say so
+            return await in_thread(function, *arguments, **named)
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "awaiting in order")
         call = partial(function, *arguments, **named)
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def close(self) -> None:
-        """End the thread once it is through; a later call has another."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+        """End the thread once it is through; a later call has a thread of its own."""
+        self._closed = True
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)

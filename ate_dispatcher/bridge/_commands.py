@@ -15,7 +15,7 @@ from .._routes import Subject
 from .._target import load_class
 from .._topics import TopicFilter
 from .._waiting import ended_by_signal
-from .._words import arguments, site_of
+from .._words import arguments, escaped, site_of
 from ..bus._grammar import is_exact
 from ..dispatcher import ATEDispatcher
 from ._bridge import Bridge
@@ -101,10 +101,10 @@ def send(
         bridge.wait_for(*(expect or ("\0nobody",)), timeout=wait)
         with dispatcher.send_request(topic, *args, ttl=ttl, **kwargs) as request:
             for outcome in request:
-                print(_as_json(outcome) if as_json else _as_text(outcome), flush=True)
+                print(escaped(_as_json(outcome) if as_json else _as_text(outcome)), flush=True)
         if not request.roster:
             hint = " (memory:// ends with this process)" if url.startswith("memory:") else ""
-            print(f"ate-dispatcher: {request.reason}{hint}", file=sys.stderr)
+            print(f"ate-dispatcher: {escaped(request.reason)}{hint}", file=sys.stderr)
         well = bool(request.roster) and len(request.succeeded) == len(request.roster)
         return 0 if well else 1
 
@@ -128,7 +128,8 @@ class _Printer(ResultListener):
 
     def process_dispatcher_outcome(self, outcome: Outcome) -> None:
         """Print it."""
-        print(_as_json(outcome) if self._as_json else _as_text(outcome, True), flush=True)
+        text = _as_json(outcome) if self._as_json else _as_text(outcome, True)
+        print(escaped(text), flush=True)
 
 
 def _subject(topic: str) -> Subject:

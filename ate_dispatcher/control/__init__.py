@@ -8,8 +8,8 @@
     what users hold         _server  _client_thread  _client
     at a terminal           _commands
 
-Each client has a thread; nobody polls, nothing waits without a bound, and whoever sends nonsense
-is told so and disturbs nobody else.
+Each client has a thread; nobody polls, but for a request that waits for its turn (``max_open``),
+nothing waits without a bound, and whoever sends nonsense is told so and disturbs nobody else.
 """
 
 from ._client import ControlStream, SocketClient

@@ -151,8 +151,9 @@ class SocketClient:
         -------
         ControlStream
             One dict an outcome, as it comes, and a last one of the request's end; ``event`` says
-            which, and their fields are those of a recording. Closing it before the end cancels the
-            request.
+            which, and their fields are those of a recording. Who reads too slowly misses the
+            oldest: then one with the event ``lost`` tells their ``count``. Closing the stream
+            before the end cancels the request.
         """
         if isinstance(ttl, timedelta):
             ttl = ttl.total_seconds() * 1000
@@ -291,7 +292,10 @@ class _Conversation:
             raise self._too_late(self._timeout) from None
         except OSError:
             pass  # it had enough of us, and may have said why
-        return self.hear(timeout)
+        while True:
+            answer = self.hear(timeout)
+            if answer:  # an empty one only asks whether we are there
+                return answer
 
     def hear(self, timeout: Optional[float]) -> Dict[str, Any]:
         """Give the next answer; raise what it tells of."""

@@ -8,7 +8,13 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Optional
 
-from .._exceptions import ATEDispatcherError, ControlConnectionError, PayloadTooLargeError
+from .._callbacks import local
+from .._exceptions import (
+    ATEDispatcherError,
+    ControlConnectionError,
+    ControlTimeoutError,
+    PayloadTooLargeError,
+)
 from ._protocol import KEEP_ALIVE, Command, Lines, error_line, line, read_command
 from ._sources import NOTHING_YET, Source
 from ._verbs import STREAMS
@@ -40,6 +46,8 @@ class ClientThread(threading.Thread):
         self._server = server
         self._lines = Lines(server.max_line)
         self._at_end = False
+        # Over TCP anybody on this machine can connect: a place is for who has the token.
+        self._unknown_until = None if server._token is None else monotonic() + server.stall_seconds
         # Written by any thread that ends us, read by ours: hence the lock. It is also what keeps
         # the descriptor from being closed, and given to another, while `end` uses it.
         self._lock = threading.Lock()
@@ -97,8 +105,11 @@ class ClientThread(threading.Thread):
             if self._lines.skipped > PATIENCE * self._server.max_line:
                 raise _GoneError("it sends without an end")
             try:
-                self._socket.settimeout(None)
+                self._socket.settimeout(self._patience())
                 data = self._socket.recv(65536)
+            except socket.timeout:
+                self._write(error_line(self._too_late()))
+                raise _GoneError("it has not said who it is") from None
             except OSError as error:
                 raise _GoneError(str(error)) from None
             if data:
@@ -106,6 +117,20 @@ class ClientThread(threading.Thread):
             else:
                 self._at_end = True
                 return None if self._ending else self._lines.rest()  # it is ours, not its end
+
+    def _patience(self) -> Optional[float]:
+        """Give the seconds for what it says next, if there are any; None once it is known."""
+        if self._unknown_until is None:
+            return None
+        left = self._unknown_until - monotonic()
+        if left <= 0:
+            raise socket.timeout
+        return left
+
+    def _too_late(self) -> ControlTimeoutError:
+        return ControlTimeoutError(
+            f"no command with the token came within {self._server.stall_seconds:g} s"
+        )
 
     def _write(self, data: bytes) -> None:
         try:
@@ -117,6 +142,7 @@ class ClientThread(threading.Thread):
     def _answer(self, text: bytes) -> None:
         try:
             command = read_command(text, self._server._token)
+            self._unknown_until = None
         except ControlConnectionError as error:
             self._write(error_line(error))
             raise _GoneError("it has not the token") from None
@@ -126,7 +152,7 @@ class ClientThread(threading.Thread):
         try:
             if command.verb in STREAMS:
                 with self._server._one_more_stream():
-                    self._stream(self._server._verbs.do(command))
+                    self._stream(command)
             else:
                 self._do(command)
         except _GoneError:
@@ -145,24 +171,48 @@ class ClientThread(threading.Thread):
             if command.verb == "stop":  # whether they have waited for the answer or not
                 self._server._begin_shutdown()
 
-    def _stream(self, source: Source) -> None:
+    def _stream(self, command: Command) -> None:
+        self._server._watch(self, True)
+        try:
+            source = self._opened(command)
+            try:
+                self._give(source)
+            finally:
+                with self._lock:
+                    self._source = None
+                source.close()
+        finally:
+            self._server._watch(self, False)
+
+    def _opened(self, command: Command) -> Source:
+        """Do what gives a source; a request may wait for its turn, but not for a client gone."""
+        said = monotonic()
+
+        def look() -> None:
+            nonlocal said
+            if self._ending:
+                raise ControlConnectionError(f"nothing was sent: {self._ending}")
+            if monotonic() >= said + self._server.keep_alive_seconds:
+                self._write(KEEP_ALIVE)
+                said = monotonic()
+
+        local.look = look
+        try:
+            return self._server._verbs.do(command)
+        finally:
+            del local.look
+
+    def _give(self, source: Source) -> None:
         with self._lock:
             self._source = source
             ending = self._ending
         if ending:  # it came before there was anything to cut
             source.cut(ending)
-        self._server._watch(self, True)
-        try:
-            self._write(line({"stream": "open"}))
-            while True:
-                try:
-                    item = source.take(monotonic() + self._server.keep_alive_seconds)
-                except StopIteration:
-                    self._write(line({"end": source.reason}))
-                    return
-                self._write(KEEP_ALIVE if item is NOTHING_YET else line({"message": item}))
-        finally:
-            self._server._watch(self, False)
-            with self._lock:
-                self._source = None
-            source.close()
+        self._write(line({"stream": "open"}))
+        while True:
+            try:
+                item = source.take(monotonic() + self._server.keep_alive_seconds)
+            except StopIteration:
+                self._write(line({"end": source.reason}))
+                return
+            self._write(KEEP_ALIVE if item is NOTHING_YET else line({"message": item}))

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .._codec import encode
 from .._outcomes import OutcomeStatus
-from .._words import arguments, site_of
+from .._words import arguments, escaped, site_of
 from ._client import SocketClient
 
 __all__ = ["print_statistics", "send", "stop"]
@@ -42,7 +42,7 @@ def send(
     Returns
     -------
     int
-        0 if every producer answered well.
+        0 if every producer answered well, and all answers came here.
     """
     args, kwargs = arguments(words)
     options = SocketClient(path).with_options(
@@ -52,21 +52,27 @@ def send(
     with options.send_request(topic, *args, ttl=ttl, **kwargs) as stream:
         for row in stream:
             if row["event"] == "outcome":
-                print(encode(row).decode("utf-8") if as_json else _as_text(row), flush=True)
+                text = encode(row).decode("utf-8") if as_json else _as_text(row)
+                print(escaped(text), flush=True)
                 failed = failed or row["status"] not in GOOD
+            elif row["event"] == "lost":
+                print(f"ate-dispatcher: {row['count']} outcomes were lost", file=sys.stderr)
+                failed = True
             else:
                 ended = True
                 if not row["roster"]:
-                    print(f"ate-dispatcher: {row.get('reason', row['status'])}", file=sys.stderr)
+                    why = row.get("reason", row["status"])
+                    print(f"ate-dispatcher: {escaped(str(why))}", file=sys.stderr)
                     failed = True
     if not ended:  # the server was shut down, or has let go of us
-        print(f"ate-dispatcher: {stream.reason}", file=sys.stderr)
+        print(f"ate-dispatcher: {escaped(stream.reason)}", file=sys.stderr)
     return 0 if ended and not failed else 1
 
 
 def print_statistics(path: str) -> int:
     """Print what the dispatcher has counted, as JSON."""
-    print(json.dumps(SocketClient(path).statistics(), indent=2, ensure_ascii=False))
+    text = json.dumps(SocketClient(path).statistics(), indent=2, ensure_ascii=False)
+    print("\n".join(map(escaped, text.split("\n"))))
     return 0
 
 
@@ -85,7 +91,7 @@ def stop(path: str, drain: bool, timeout: Optional[float]) -> int:
     print(f"stopped; {report['delivered']} delivered")
     wrong = {name: report[name] for name in ("undelivered", "alive", "unsafe") if report[name]}
     for name, what in wrong.items():
-        print(f"{name}: {json.dumps(what, ensure_ascii=False)}", file=sys.stderr)
+        print(f"{name}: {escaped(json.dumps(what, ensure_ascii=False))}", file=sys.stderr)
     return 1 if wrong or not report["finished"] else 0
 
 

@@ -15,6 +15,13 @@ Every command is answered by one line, or by several where it opens a stream::
     {}                                              nothing yet: is the client still there?
     {"end": reason}                                 its end, after which commands are read again
 
+``{}`` may also come before the answer to ``send``, while the request waits for its turn.
+
+The messages of ``send`` are rows as in a recording: each has ``"event": "outcome"``, the last one
+``"end"``. A client that reads too slowly misses the oldest of those that wait (10 000 may, beyond
+what the socket takes), and is told so, of all of them before the end, by
+``{"event": "lost", "request": number, "count": how many}``.
+
 Nothing here has a socket, a thread or a clock.
 """
 

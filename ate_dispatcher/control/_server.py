@@ -67,18 +67,23 @@ class SocketServer:
         Bytes that a command may have.
     max_streams, max_clients : int
         How many may be open at once. Each client has a thread.
+    max_channels, max_listeners : int
+        Channels of the container, and listeners of all of them together, at which clients can add
+        no more; the script that has the container can.
     keep_alive_seconds : float
         After so long without anything else a stream says ``{}``, to notice a client that is gone.
     stall_seconds : float
-        A client that does not take an answer within this time is cut off.
+        A client that does not take an answer within this time is cut off; and so is one over TCP
+        that has not said a first command, with the token, within it. Who has may be idle for ever.
 
     Notes
     -----
     Thread-safe. A server serves once: between `open` (or `main`, or entering a ``with`` block) and
     `shutdown`. One thread takes clients in and notices those that go; each client has one that
     reads its commands and answers them, and reads for it the stream that it has opened. While its
-    request waits for a turn (the dispatcher's ``max_open``) that thread waits too: a client that
-    goes is noticed when the turn or the deadline has come.
+    request waits for a turn (the dispatcher's ``max_open``) that thread waits too, and looks once a
+    second whether the client has gone or the server ends; then nothing is sent. Each look puts it
+    behind the other threads that wait for a turn.
 
     Examples
     --------
@@ -96,6 +101,8 @@ class SocketServer:
         max_line: int = 1024 * 1024,
         max_streams: int = 100,
         max_clients: int = 200,
+        max_channels: int = 1000,
+        max_listeners: int = 1000,
         keep_alive_seconds: float = 15.0,
         stall_seconds: float = 10.0,
     ) -> None:
@@ -112,9 +119,11 @@ class SocketServer:
         self.max_line = _count("max_line", max_line)
         self.max_streams = _count("max_streams", max_streams)
         self.max_clients = _count("max_clients", max_clients)
+        self.max_channels = _count("max_channels", max_channels)
+        self.max_listeners = _count("max_listeners", max_listeners)
         self.keep_alive_seconds = _time("keep_alive_seconds", keep_alive_seconds)
         self.stall_seconds = _time("stall_seconds", stall_seconds)
-        self._verbs = Verbs(self.container, dispatcher)
+        self._verbs = Verbs(self.container, dispatcher, self.max_channels, self.max_listeners)
         self._place = Place(self.path, transport)
         self._token = self._place.token
         self._numbers = itertools.count(1)

@@ -78,6 +78,8 @@ class ChannelSource(Source):
 class RequestSource(Source):
     """The outcomes of a request as they come, and its end: rows as a recording has them.
 
+    Where outcomes are missing because they were not taken in time, a row says how many.
+
     Parameters
     ----------
     request : Request
@@ -96,6 +98,8 @@ class RequestSource(Source):
         reader = iter(request)
         assert isinstance(reader, Reader)
         self._reader = reader
+        self._lost = 0  # of what the reader has dropped: what was told
+        self._kept: Any = None  # the row that comes after what was lost
         self._ended = False
         self._cut = ""
 
@@ -105,7 +109,21 @@ class RequestSource(Source):
         return self._cut or f"the request is {self._request.status.value}"
 
     def take(self, limit: float) -> Any:
-        """Give the row of an outcome, and that of the end as the last one."""
+        """Give the row of an outcome, of a loss, and that of the end as the last one."""
+        if self._kept is not None:
+            row, self._kept = self._kept, None
+            return row
+        row = self._row(limit)
+        # The dispatcher's thread alone adds to the count, one attribute: it may be a few ahead of
+        # what was just taken, or behind, but has added all before it puts the end.
+        lost = self._reader.dropped - self._lost
+        if not lost:
+            return row
+        self._lost += lost
+        self._kept = None if row is NOTHING_YET else row
+        return {"event": "lost", "request": self._number, "count": lost}
+
+    def _row(self, limit: float) -> Any:
         if self._ended:
             raise StopIteration
         timeout = min(max(0.0, limit - time.monotonic()), TIMEOUT_MAX)

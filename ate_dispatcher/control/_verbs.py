@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from contextlib import suppress
 from enum import Enum
 from math import isfinite
 from typing import Any, Callable, Dict, Mapping, Optional, Union
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError, StateError
+from .._exceptions import InvalidArgumentError, InvalidTypeError, StateError, UnknownIdError
 from ..dispatcher import ATEDispatcher
 from ..sse import AbstractChannel, ChannelContainer, Message, SSEChannel
 from ._protocol import Command
@@ -28,17 +30,28 @@ class Verbs:
         The channels.
     dispatcher : ATEDispatcher, optional
         Without one there is nobody to send requests to.
+    max_channels, max_listeners : int
+        How many there may be, of all channels together, before one more is refused.
     """
 
-    def __init__(self, container: ChannelContainer, dispatcher: Optional[ATEDispatcher]) -> None:
+    def __init__(
+        self,
+        container: ChannelContainer,
+        dispatcher: Optional[ATEDispatcher],
+        max_channels: int,
+        max_listeners: int,
+    ) -> None:
         self._container = container
         self._dispatcher = dispatcher
+        self._max_channels = max_channels
+        self._max_listeners = max_listeners
+        self._adding = threading.Lock()  # counting what there is and adding to it are one step
         self._numbers = itertools.count(1)  # `next` of it is one atomic step
         self._verbs: Dict[str, Callable[[Command], Any]] = {
             "d": self._dispatch,
             "b": self._broadcast,
             "c": self._create,
-            "r": lambda command: self._channel(command).add_listener().id,
+            "r": self._add_listener,
             "l": lambda command: ChannelSource(
                 AbstractChannel.message_stream(self._channel(command), command.receiver)
             ),
@@ -68,8 +81,27 @@ class Verbs:
 
     def _create(self, command: Command) -> str:
         channel = SSEChannel(channel_id=command.channel or None)
-        self._container.register(channel)
+        with self._adding:
+            self._check_room("channels", len(self._container), self._max_channels)
+            self._container.register(channel)
         return channel.id
+
+    def _add_listener(self, command: Command) -> str:
+        channel = self._channel(command)
+        with self._adding:
+            self._check_room("listeners", self._listeners(), self._max_listeners)
+            return str(channel.add_listener().id)
+
+    def _listeners(self) -> int:
+        count = 0
+        for channel_id in self._container.get_all_ids():
+            with suppress(UnknownIdError):  # another thread may have removed it
+                count += len(self._container.get(channel_id).get_listeners_ids())
+        return count
+
+    def _check_room(self, what: str, count: int, most: int) -> None:
+        if count >= most:
+            raise StateError(f"there are {count} {what}, {most} may be: remove some first")
 
     def _send(self, command: Command) -> Source:
         dispatcher = self._needed("send")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .._outcomes import Outcome, OutcomeStatus, RequestStatus
 from .._request import Request
+from .._words import escaped
 from ._bench import SHARED_BUS, Place
 from ._chamber import SOAK
 
@@ -24,7 +25,7 @@ STYLES = {OutcomeStatus.OK: "green", OutcomeStatus.ERROR: "red", OutcomeStatus.T
 
 def say(console: Console, line: str, style: str = "") -> None:
     """Print one line as it is: never wrapped, nothing in it read as markup."""
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(escaped(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Display:

@@ -57,7 +57,7 @@ class Feed:
         self._lock = threading.Lock()
         self._clients = 0
         self._picture = Picture(self._offset)
-        self._watch = Watch(dispatcher.clock, self._bell)
+        self._watch = Watch(dispatcher.clock, self._bell, dispatcher._allow)
         self._channel = SSEChannel(
             retry_timeout_milliseconds=RETRY, connections_factory=ConnectionsFactory(KEPT)
         )

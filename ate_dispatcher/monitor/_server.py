@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import socket
@@ -32,7 +33,8 @@ FILES: Dict[str, Tuple[str, str]] = {
 }
 
 PATIENCE = 10.0
-"""Seconds that a client may take to say what it wants, or to take in what it is sent."""
+"""Seconds that a client may take to say all of what it wants, or to take in a piece of what it is
+sent."""
 
 MOST = 512
 """Connections at a time."""
@@ -69,7 +71,8 @@ class Server(ThreadingHTTPServer):
     Notes
     -----
     The set of connections is shared by the thread that accepts, those that serve, and the one that
-    stops, under a lock that is held for one look or change.
+    stops, under a lock that is held for one look or change; `stalled` is counted under it by those
+    that serve, and read by anybody.
     """
 
     daemon_threads = True
@@ -132,6 +135,11 @@ class Server(ThreadingHTTPServer):
             for connection in self._connections:
                 _shut(connection)
 
+    def count_stalled(self) -> None:
+        """Count a client that did not take in what it was sent; any thread."""
+        with self._lock:
+            self.stalled += 1
+
     def connections(self) -> int:
         """How many there are."""
         return len(self._connections)
@@ -183,6 +191,38 @@ class Server(ThreadingHTTPServer):
             logger.error("the monitor failed to answer", exc_info=error)
 
 
+class Head(io.RawIOBase):
+    """What a client says, read until a limit in time, however slowly it comes.
+
+    Parameters
+    ----------
+    connection : socket
+        Its own timeout, which is for writing, is as before after each read.
+    limit : float
+        On `time.monotonic`.
+    """
+
+    def __init__(self, connection: socket.socket, limit: float) -> None:
+        self._connection = connection
+        self._limit = limit
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has come; raises `socket.timeout` at the limit."""
+        patience = self._connection.gettimeout()
+        left = self._limit - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("the request took too long")
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(patience)
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers one request of one connection, on the thread of that connection."""
 
@@ -190,6 +230,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = PATIENCE
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Begin the time that the whole request may take to come."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(Head(self.connection, time.monotonic() + self.timeout))
 
     def version_string(self) -> str:
         """Name the server, not its versions."""
@@ -255,7 +301,7 @@ class Handler(BaseHTTPRequestHandler):
                 for piece in stream:
                     self.wfile.write(piece)
             except socket.timeout:  # an OSError of its own up to Python 3.9
-                self.server.stalled += 1
+                self.server.count_stalled()
             except OSError:
                 pass  # it has gone
 

@@ -67,18 +67,27 @@ class Watch(Observer):
         The dispatcher's.
     ring : threading.Event
         Set when there is something to take.
+    allow : callable
+        ``allow(watch, left)`` has it told of so many more.
 
     Notes
     -----
     The callback thread appends to the queue, the thread of the feed takes from its other end: both
     are single calls of a `collections.deque`, which are atomic, with and without the global
     interpreter lock. Beyond the allowance the dispatcher's thread does not even tell the callback
-    thread (`Observer._ate_left`), so that a dispatcher at full speed keeps it.
+    thread (`Observer._ate_left`), so that a dispatcher at full speed keeps it; from other threads
+    that number is looked at only, which may be a little early or late.
     """
 
-    def __init__(self, clock: Callable[[], float], ring: threading.Event) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        ring: threading.Event,
+        allow: Callable[[Observer, int], None],
+    ) -> None:
         self._clock = clock
         self._ring = ring
+        self._allow = allow
         self._queue: Deque[Noted] = deque()
         self._allowance = Allowance(RATE, SAMPLE, BURST)
         self._ate_left = BURST
@@ -130,7 +139,7 @@ class Watch(Observer):
         """Take what was noted, and renew the allowance, `happening` so much in a second.
 
         Where it is used up something was told, and so will be noted and ring: there is always
-        another call, should this renewal be lost.
+        another call, should it be too early for this one to renew it.
         """
         taken = []
         queue = self._queue
@@ -139,5 +148,5 @@ class Watch(Observer):
         left = self._ate_left or 0
         renewed = self._allowance.renew(now, left, happening)
         if renewed != left:
-            self._ate_left = renewed
+            self._allow(self, renewed)
         return taken

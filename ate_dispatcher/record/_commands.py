@@ -14,6 +14,7 @@ from .._outcomes import Outcome, OutcomeStatus, RequestStatus
 from .._request import Request
 from .._target import load_class
 from .._topics import TopicFilter
+from .._words import escaped
 from ._events import Event, Gap, RecordedOutcome, RecordedRequest
 from ._formats import read
 from ._replay import replay
@@ -81,7 +82,7 @@ def replay_to_terminal(path: Path, speed: Optional[float], targets: Sequence[str
     if report.errors:
         print(f"ate-dispatcher: listeners raised {report.errors} times", file=sys.stderr)
     for gap in report.gaps:
-        print(f"ate-dispatcher: {_words(gap)}", file=sys.stderr)
+        print(f"ate-dispatcher: {escaped(_words(gap))}", file=sys.stderr)
     return 1 if report.gaps or report.errors else 0
 
 
@@ -100,12 +101,13 @@ class _Printer(ResultListener):
     def process_dispatcher_outcome(self, outcome: Outcome) -> None:
         """Print it."""
         text = outcome.reason or repr(outcome.value)
-        print(f"{outcome.topic} {outcome.producer}: {outcome.status.value} {text}", flush=True)
+        line = f"{outcome.topic} {outcome.producer}: {outcome.status.value} {text}"
+        print(escaped(line), flush=True)
 
     def process_dispatcher_end(self, request: Request) -> None:
         """Print it."""
         text = f" {request.reason}" if request.reason else ""
-        print(f"{request.topic} ended: {request.status.value}{text}", flush=True)
+        print(escaped(f"{request.topic} ended: {request.status.value}{text}"), flush=True)
 
 
 def _matcher(
@@ -134,15 +136,17 @@ def _matcher(
 
 def _line(event: Event) -> Line:
     if isinstance(event, Gap):
-        return f"--- {_words(event)} ---"
+        return escaped(f"--- {_words(event)} ---")
     time = datetime.fromtimestamp(event.time).isoformat(" ", "milliseconds")
     if isinstance(event, RecordedRequest):
         answered = f"{len(event.succeeded)} of {len(event.roster)} answered well"
-        return (time, event.topic, "", "", event.status.value, "", event.reason or answered)
+        cells = (time, event.topic, "", "", event.status.value, "", event.reason or answered)
+        return tuple(map(escaped, cells))
     site = "" if event.site is None else str(event.site)
     took = "" if event.ended is None else f"{(event.ended - event.sent) * 1000:.1f}"
     shown = event.reason or repr(event.value)
-    return (time, event.topic, event.producer, site, event.status.value, took, shown)
+    cells = (time, event.topic, event.producer, site, event.status.value, took, shown)
+    return tuple(map(escaped, cells))
 
 
 def _words(gap: Gap) -> str:

@@ -180,19 +180,20 @@ class SiteBarrier:
         """End a meeting that cannot come about any more, unless it is being held; as `_wait`."""
         with self._lock:
             present = meeting is self._rendezvous.meeting and arrival.site in meeting.arrivals
-            missing = self._rendezvous.missing()
             if present:
+                meeting.missing = self._rendezvous.missing()
                 self._rendezvous.close()
+        error = SiteBarrierError("the action was still running when the deadline came")
+        if meeting.missing is not None:  # two that give up at once find the words each by itself
+            error = SiteBarrierError(_no_meeting(meeting, meeting.missing))
         if present:
-            meeting.error = SiteBarrierError(_no_meeting(meeting, missing))
+            meeting.error = error
             self._tell(meeting, arrival)
         elif not meeting.ended and _chosen(arrival.inbox):
             return _HOLD
         if request.cancelled:
             return WorkCalledOffError(f"the request on {request.topic!r} is no longer wanted")
-        if meeting.ended:
-            return None
-        return SiteBarrierError("the action was still running when the deadline came")
+        return None if meeting.ended else error
 
     def _one_less(self, request: Request, meeting: Meeting, outcome: Outcome) -> None:
         """A producer has answered: if it was its site's last, the others go on without it."""

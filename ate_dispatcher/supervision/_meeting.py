@@ -44,6 +44,8 @@ class Meeting:
     def __init__(self) -> None:
         self.arrivals: Dict[Any, Arrival] = {}
         self.left: Dict[Any, str] = {}
+        # Who had not come when it was given up; written once, under the barrier's lock.
+        self.missing: Optional[FrozenSet[Any]] = None
         # Written once, by the thread that ends the meeting, before it tells the others.
         self.value: Any = None
         self.error: Optional[BaseException] = None

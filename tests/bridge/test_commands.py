@@ -14,7 +14,8 @@ import pytest
 
 import ate_dispatcher
 from ate_dispatcher import ATEDispatcher
-from ate_dispatcher.bridge import Bridge
+from ate_dispatcher.bridge import AgentHost, Bridge
+from ate_dispatcher.bridge._commands import _Printer
 from ate_dispatcher.cli import main
 from ate_dispatcher.testing import ScriptedProducer
 
@@ -68,6 +69,29 @@ def test_send_says_what_failed(url, host, capsys):
     assert main(["send", url, "nobody", "--wait", "0.01"]) == 1
     error = capsys.readouterr().err
     assert "no producer is registered for 'nobody' (memory:// ends with this process)" in error
+
+
+def test_send_lets_nobody_drive_the_terminal(url, host, capsys):
+    """What came over the bus is printed, its control characters spelled out."""
+    evil, spelled = "\x1b[2J\x9b µ", "\\u001b[2J\\u009b µ"
+    host.add(ScriptedProducer(evil, ValueError(evil), evil, name="p"), "t")
+    send = ["send", url, "t", "--expect", "p", "--wait", str(BOUND)]
+    assert main(send) == 0
+    assert main(send) == 1
+    assert capsys.readouterr().out == f'p: "{spelled}"\np: ERROR ValueError: {spelled}\n'
+    assert main([*send, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "\x9b" not in out
+    assert json.loads(out)["value"] == evil
+
+
+def test_listen_lets_nobody_drive_the_terminal(url, capsys):
+    """As send does, with the topic."""
+    with ATEDispatcher() as dispatcher, AgentHost(url) as host:
+        dispatcher.add(_Printer(False, host), "t\x1b")
+        dispatcher.add(ScriptedProducer("\x9b", name="p"), "t\x1b")
+        dispatcher.send_request("t\x1b", ttl=60_000).wait(BOUND, delivered=True)
+    assert capsys.readouterr().out == 't\\u001b p: "\\u009b"\n'
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_registrations_while_requests_are_routed(dispatcher):
     wrong = []
 
     def take_turns(number):
-        producer = ScriptedProducer(number, name=f"dmm{number}")
+        producer = ScriptedProducer(lambda topic, sender: (sender, number), name=f"dmm{number}")
         listener = RecordingListener(name=f"log{number}")
         producer.start()
         listener.start()
@@ -99,14 +99,14 @@ def test_registrations_while_requests_are_routed(dispatcher):
         for _ in range(rounds):
             dispatcher.register_result_producer(producer, "voltage")
             dispatcher.register_result_listener(listener, "voltage")
-            request = dispatcher.send_request("voltage")
+            request = dispatcher.send_request("voltage", number)
             dispatcher.deregister_result_producer(producer, "voltage")
             if not request.wait(BOUND) or len(request.outcomes) != len(request.roster):
                 wrong.append(request)
-            if request.values.get(producer.name) != number:
+            if request.values.get(producer.name) != (number, number):
                 wrong.append(request)
             dispatcher.deregister_result_listener(listener, "voltage", wait=True, timeout=BOUND)
-        if listener.values.count(number) != rounds:
+        if listener.values.count((number, number)) != rounds:
             wrong.append(listener.results)
         producer.stop()
         listener.stop()

@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -205,6 +206,163 @@ def test_a_dispatcher_that_is_full(path, gate):
             gate.open()
 
 
+def test_who_reads_too_slowly_is_told_what_is_lost(dispatcher, path, monkeypatch):
+    """Every outcome comes, in its order, or is counted, before the end."""
+    monkeypatch.setattr("ate_dispatcher._readers.BOUND", 10)
+    count, wide = 300, "x" * 20_000  # more than any socket takes
+
+    @dispatcher.producer("t", name="sweep")
+    def sweep(topic):
+        for number in range(count):
+            yield [number, wide]
+
+    with SocketServer(path, dispatcher=dispatcher, stall_seconds=60) as server, Plain(path) as slow:
+        slow.say({"v": "send", "t": "t", "o": {"ttl": None}})
+        assert slow.hear() == {"stream": "open"}
+        until(lambda: dispatcher.statistics().ended, "the end of the request")
+        rows = []
+        while not rows or rows[-1]["event"] != "end":
+            rows.append(slow.hear()["message"])
+        assert slow.hear() == {"end": "the request is COMPLETE"}
+        told = [row for row in rows if row["event"] == "lost"]
+        lost = sum(row["count"] for row in told)
+        assert told == [{"event": "lost", "request": 1, "count": row["count"]} for row in told]
+        assert lost > 0
+        assert len(rows) - 1 - len(told) + lost == count + 1  # with the end of the generator
+        values = [row["value"][0] for row in rows if row.get("status") == "PARTIAL"]
+        assert values == sorted(set(values))
+        until(lambda: server.streams == 0)
+
+
+def test_ctl_says_that_something_is_lost(station, dispatcher, capsys, monkeypatch):
+    """And that all is not well."""
+    dispatcher.add(ScriptedProducer(5, name="dmm0"), "t")
+    init = RequestSource.__init__
+
+    def lossy(self, *given):
+        init(self, *given)
+        self._reader.dropped = 3
+
+    monkeypatch.setattr(RequestSource, "__init__", lossy)
+    assert main(["ctl", station.path, "send", "t", "--ttl", "60000"]) == 1
+    assert capsys.readouterr() == ("dmm0: 5\n", "ate-dispatcher: 3 outcomes were lost\n")
+
+
+SEND = {"v": "send", "t": "t", "p": {"args": ["second"]}, "o": {"ttl": None}}
+
+
+def full(dispatcher, gate):
+    """Have the one request that may be open stay open until the gate is; give the producer."""
+    producer = dispatcher.add(ScriptedProducer(gate, 2, 3, name="p"), "t")
+    dispatcher.send_request("t", ttl=math.inf)
+    gate.wait_parked()
+    return producer
+
+
+@pytest.fixture
+def narrow():
+    with ATEDispatcher(max_open=1) as dispatcher:
+        yield dispatcher
+
+
+@pytest.fixture
+def at_the_door(narrow, monkeypatch):
+    """An event set when a sender has found ``max_open`` reached."""
+    waiting = threading.Event()
+    acquire = narrow._admission.acquire
+
+    def spied(blocking=True, timeout=None):
+        if acquire(blocking=False):
+            return True
+        waiting.set()
+        return acquire(blocking, timeout)
+
+    monkeypatch.setattr(narrow._admission, "acquire", spied)
+    return waiting
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_a_client_that_goes_while_its_request_waits(
+    path, narrow, gate, at_the_door, sees, monkeypatch
+):
+    """Its thread and its place are free while the dispatcher still is full; nothing is sent."""
+    monkeypatch.setattr("ate_dispatcher.control._watch.SEES_THE_GONE", sees)
+    keep_alive = 600 if sees else 0.05
+    with SocketServer(path, dispatcher=narrow, keep_alive_seconds=keep_alive) as server:
+        producer = full(narrow, gate)
+        with Plain(path) as plain:
+            plain.say(SEND)
+            assert at_the_door.wait(BOUND)
+            assert server.streams == 1
+        until(lambda: (server.streams, server.clients) == (0, 0), "the end of who is gone")
+        gate.open()
+        assert narrow.flush(BOUND)
+        assert [call[1] for call in producer.calls] == [()]
+        assert narrow.send_request("t", ttl=math.inf).gather(BOUND).values == {"p": 2}
+
+
+def test_a_turn_that_comes_when_the_client_has_gone(path, narrow, gate, monkeypatch):
+    """It is given back: the request is not sent, and the next one is."""
+    with SocketServer(path, dispatcher=narrow) as server:
+        full(narrow, gate)
+        acquire = narrow._admission.acquire
+
+        def late(blocking=True, timeout=None):
+            (client,) = server._clients
+            client.end("the client has gone", at_once=True)
+            gate.open()
+            return acquire(blocking)
+
+        monkeypatch.setattr(narrow._admission, "acquire", late)
+        with Plain(path) as plain:
+            plain.say(SEND)
+            until(lambda: server.clients == 0)
+        monkeypatch.undo()
+        assert narrow.send_request("t", ttl=math.inf).gather(BOUND).values == {"p": 2}
+        assert narrow.statistics().requests == 2
+
+
+def test_a_shutdown_while_a_request_waits(path, narrow, gate, at_the_door):
+    """Who waits is told why nothing was sent."""
+    with SocketServer(path, dispatcher=narrow) as server, Plain(path) as plain:
+        full(narrow, gate)
+        plain.say(SEND)
+        assert at_the_door.wait(BOUND)
+        assert server.shutdown(BOUND) is True
+        assert plain.hear()["error"] == {
+            "type": "ControlConnectionError",
+            "message": "nothing was sent: the server was shut down",
+        }
+        gate.open()
+
+
+def test_who_waits_for_a_turn_is_asked_whether_it_is_there(path, narrow, gate):
+    """By empty objects, as in a stream; a `SocketClient` takes them for no answer."""
+    server = SocketServer(path, dispatcher=narrow, keep_alive_seconds=0.05)
+    with server, Plain(path) as plain:
+        full(narrow, gate)
+        streams = []
+
+        def open_stream():
+            streams.append(SocketClient(path, timeout=60).send_request("t", ttl=math.inf))
+
+        plain.say(SEND)
+        assert plain.hear() == {}
+        thread = threading.Thread(target=open_stream)
+        thread.start()
+        until(lambda: server.streams == 2)
+        assert plain.hear() == {}
+        assert streams == []
+        gate.open()
+        thread.join(BOUND)
+        with streams[0] as stream:
+            assert [row["event"] for row in stream] == ["outcome", "end"]
+        answer = {}
+        while not answer:
+            answer = plain.hear()
+        assert answer == {"stream": "open"}
+
+
 @pytest.mark.parametrize(
     ("command", "error", "says"),
     [
@@ -319,6 +477,52 @@ def test_ctl_send(dispatcher, station, capsys):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("ate-dispatcher: ")
+
+
+EVIL = "\x1b]0;owned\x07 \x9b2J µ"
+SPELLED = "\\u001b]0;owned\\u0007 \\u009b2J µ"
+
+
+def test_ctl_lets_nobody_drive_the_terminal(dispatcher, station, capsys):
+    """What came from the bench is printed, its control characters spelled out."""
+    dispatcher.add(ScriptedProducer(EVIL, name="good\x9b"), "t")
+    dispatcher.add(ScriptedProducer(ValueError(EVIL), name="bad"), "u")
+    send = ["ctl", station.path, "send"]
+    assert main([*send, "t", "--ttl", "60000"]) == 0
+    assert capsys.readouterr().out == f'good\\u009b: "{SPELLED}"\n'
+    assert main([*send, "u", "--ttl", "60000"]) == 1
+    assert capsys.readouterr().out == f"bad: ERROR ValueError: {SPELLED}\n"
+    assert main([*send, EVIL]) == 1
+    assert not set(EVIL) - {"µ"} & set("\x1b\x07\x9b") & set(capsys.readouterr().err)
+    assert main([*send, "t", "--ttl", "60000", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "\x9b" not in out
+    assert json.loads(out)["value"] == EVIL
+    assert main(["ctl", station.path, "statistics"]) == 0
+    out = capsys.readouterr().out
+    assert "\x9b" not in out
+    assert "good\x9b" in json.loads(out)["producers"]
+
+
+def test_an_error_of_the_server_lets_nobody_drive_the_terminal(path, capsys):
+    """Whatever is said by who listens there."""
+    listener = socket.socket(socket.AF_UNIX)
+    with listener:
+        listener.bind(path)
+        listener.listen()
+
+        def answer():
+            client, _ = listener.accept()
+            with client:
+                client.recv(65536)
+                error = {"error": {"type": "StateError", "message": EVIL}}
+                client.sendall(json.dumps(error).encode() + b"\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["ctl", path, "statistics"]) == 1
+        thread.join(BOUND)
+    assert capsys.readouterr().err == f"ate-dispatcher: {SPELLED}\n"
 
 
 @pytest.mark.parametrize("word", ["NaN", "-Infinity", "[1, NaN]", "[" * 100_000])

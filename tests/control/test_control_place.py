@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 import threading
+import time
 
 import pytest
 from control_work import BOUND, until
@@ -271,6 +272,61 @@ def test_tcp_without_the_token_is_refused(path):
         assert server.container.get_all_ids() == ()
         assert token not in repr(server)
         assert server._place.transport == "tcp"
+
+
+def ping(reached, token):
+    """Say something proper; give the answer."""
+    reached.sendall(json.dumps({"v": "ping", "token": token}).encode() + b"\n")
+    return json.loads(reached.recv(65536))
+
+
+def test_tcp_does_not_wait_for_ever_for_who_has_no_token(path):
+    """It is told so and hung up on; who has said something proper may be idle."""
+    with SocketServer(path, transport="tcp", stall_seconds=60) as server:
+        known, token = tcp(path)
+        with known:
+            assert ping(known, token) == {"result": None}
+            server.stall_seconds = 0.2  # for who comes from now on
+            silent, _ = tcp(path)
+            with silent, silent.makefile("rb") as file:
+                assert json.loads(file.readline())["error"] == {
+                    "type": "ControlTimeoutError",
+                    "message": "no command with the token came within 0.2 s",
+                }
+                assert file.readline() == b""
+            until(lambda: server.clients == 1)
+            assert ping(known, token) == {"result": None}
+
+
+@pytest.mark.parametrize("says", [b"x", b"\n", b"nonsense\n"])
+def test_tcp_gives_no_time_to_who_says_something_else(path, says):
+    """However often it does."""
+    with SocketServer(path, transport="tcp", stall_seconds=0.2):
+        other, _ = tcp(path)
+        with other:
+            other.settimeout(0.02)
+            limit, heard = time.monotonic() + BOUND, b"anything"
+            while heard:
+                assert time.monotonic() < limit, "it still has its place"
+                try:
+                    other.sendall(says)
+                    heard = other.recv(65536)
+                except socket.timeout:
+                    pass
+                except ConnectionError:
+                    break
+
+
+def test_tcp_says_so_when_all_places_are_taken(path):
+    """To who comes too late, whether those who came first have the token or not."""
+    with SocketServer(path, transport="tcp", stall_seconds=60, max_clients=2) as server:
+        known, token = tcp(path)
+        silent, _ = tcp(path)
+        with known, silent:
+            assert ping(known, token) == {"result": None}
+            until(lambda: server.clients == 2)
+            with pytest.raises(ControlConnectionError, match="2 clients are connected, which are"):
+                SocketClient(path).create_channel()
 
 
 def test_tcp_listens_on_the_loopback_only(path):

@@ -285,6 +285,64 @@ def test_too_many_streams_are_told_so(path):
         assert second.ask({"v": "w", "c": "c"}) == {"stream": "open"}
 
 
+def test_too_many_channels_are_told_so(path):
+    """Whoever created them; what is there works on, and a place that gets free is given away."""
+    container = ChannelContainer()
+    container.register(SSEChannel(channel_id="script"))
+    with SocketServer(path, container=container, max_channels=2), Plain(path) as client:
+        assert client.result({"v": "c", "c": "a"}) == "a"
+        for _ in range(2):
+            assert client.ask({"v": "c", "c": "b"})["error"] == {
+                "type": "StateError",
+                "message": "there are 2 channels, 2 may be: remove some first",
+            }
+        assert container.get_all_ids() == ("script", "a")
+        client.result({"v": "rc", "c": "a"})
+        assert client.result({"v": "c", "c": "b"}) == "b"
+        container.register(SSEChannel(channel_id="more"))  # the script itself is free
+
+
+def test_too_many_listeners_are_told_so(path):
+    """Those of all channels are counted together."""
+    with SocketServer(path, max_listeners=2) as server, Plain(path) as client:
+        first, second = (client.result({"v": "c"}) for _ in range(2))
+        listener = client.result({"v": "r", "c": first})
+        client.result({"v": "r", "c": second})
+        for channel in (first, second):
+            assert client.ask({"v": "r", "c": channel})["error"] == {
+                "type": "StateError",
+                "message": "there are 2 listeners, 2 may be: remove some first",
+            }
+        assert len(server.container.get(first).get_listeners_ids()) == 1
+        client.result({"v": "rl", "c": first, "r": listener})
+        client.result({"v": "r", "c": second})
+        client.result({"v": "rc", "c": second})  # and its listeners with it
+        client.result({"v": "r", "c": first})
+        client.result({"v": "r", "c": first})
+
+
+def test_clients_cannot_pass_a_limit_together(path, gate, monkeypatch):
+    """Counting and adding are one step: the second waits until the first is there."""
+    container = ChannelContainer()
+    register = container.register
+
+    def slow(channel):
+        gate.park()
+        register(channel)
+
+    monkeypatch.setattr(container, "register", slow)
+    server = SocketServer(path, container=container, max_channels=1)
+    with server, Plain(path) as first, Plain(path) as second:
+        first.say({"v": "c", "c": "a"})
+        gate.wait_parked()
+        assert server._verbs._adding.locked()
+        second.say({"v": "c", "c": "b"})
+        gate.open()
+        asked = [first.hear(), second.hear()]
+        assert asked[0] == {"result": "a"}
+        assert asked[1]["error"]["type"] == "StateError"
+
+
 def test_an_idle_stream_uses_no_cpu(server, plain):
     """Nobody polls (eric-sse uses a whole core for each stream)."""
     channel = plain.result({"v": "c"})
@@ -478,6 +536,8 @@ def test_the_shortcut_ends_with_the_verb_stop(path):
         ({"max_line": 0}, InvalidArgumentError, "max_line must be at least 1"),
         ({"max_streams": "1"}, InvalidTypeError, "max_streams must be a whole number"),
         ({"max_clients": True}, InvalidTypeError, "max_clients must be a whole number"),
+        ({"max_channels": 0}, InvalidArgumentError, "max_channels must be at least 1"),
+        ({"max_listeners": 1.5}, InvalidTypeError, "max_listeners must be a whole number"),
         (
             {"keep_alive_seconds": 0},
             InvalidArgumentError,

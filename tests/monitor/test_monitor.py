@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from monitor_work import BOUND, Page, get, wait_until
@@ -252,7 +253,7 @@ def test_an_observer_costs_only_what_it_overrides(dispatcher, echo):
     dispatcher._callbacks.post(told.set)
     assert told.wait(BOUND)
     assert calls == [7, "voltage"]
-    assert dispatcher._routes.route("voltage").requests == ()
+    assert dispatcher._tell_request is None
 
 
 # ---- who may ask what ----------------------------------------------------------------------------
@@ -479,6 +480,45 @@ def test_who_says_nothing_is_shown_the_door(dispatcher, monkeypatch):
         assert connection.recv(100) == b""
 
 
+@pytest.mark.parametrize(
+    "begin", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "]
+)
+def test_who_takes_for_ever_to_say_what_it_wants_is_shown_the_door(dispatcher, monkeypatch, begin):
+    """Each byte comes in time, but the request as a whole does not."""
+    monkeypatch.setattr(_server.Handler, "timeout", 0.5)
+    with Monitor(dispatcher) as monitor, socket.create_connection(
+        ("127.0.0.1", monitor._server.port), BOUND
+    ) as connection:
+        connection.sendall(begin)
+        connection.settimeout(0.02)
+        limit, end = time.monotonic() + BOUND, None
+        while end is None:
+            assert time.monotonic() < limit, "it is still listened to"
+            try:
+                connection.sendall(b"x")
+                end = connection.recv(100)
+            except socket.timeout:
+                pass
+            except ConnectionError:
+                end = b""
+        assert end == b""
+        wait_until(lambda: monitor._server.connections() == 0, "its place")
+
+
+def test_the_time_for_a_request_is_not_that_for_an_answer():
+    """Reading leaves the socket as patient with what is written as it was."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(7.0)
+        theirs.sendall(b"GET")
+        head = _server.Head(ours, time.monotonic() + 2 * BOUND)
+        assert head.read(3) == b"GET"
+        assert ours.gettimeout() == 7.0
+        theirs.sendall(b" /")
+        with pytest.raises(socket.timeout):
+            _server.Head(ours, time.monotonic()).read(2)
+
+
 def test_too_many_connections_are_told_so(dispatcher, monkeypatch):
     """With a status, at once; when others leave there is room again."""
     monkeypatch.setattr(_feed, "KEEP_ALIVE", 0.05)
@@ -591,6 +631,31 @@ def test_who_does_not_take_in_a_piece_is_dropped(dispatcher, echo, monkeypatch):
                 return monitor._server.stalled == 1
 
             wait_until(dropped, "its being dropped")
+
+
+def test_no_stalled_client_is_missed_in_the_count(dispatcher, echo, monkeypatch):
+    """Their threads count together: adding one is a step that no other comes between."""
+    monkeypatch.setattr(_server.Handler, "timeout", 0.2)
+    monkeypatch.setattr(_server, "SEND_BUFFER", 4096)
+    alone = []
+
+    class Count(int):
+        def __add__(self, more):
+            alone.append(monitor._server._lock.locked())
+            return Count(int(self) + more)
+
+    with Monitor(dispatcher) as monitor:
+        monitor._server.stalled = Count(0)
+        monkeypatch.setattr(monitor._feed, "_picture", Wide(monitor._feed._picture))
+        with stalled_client(monitor), stalled_client(monitor):
+            wait_until(lambda: monitor.clients == 2, "the clients")
+
+            def dropped():
+                ask(dispatcher, 1)
+                return monitor._server.stalled == 2
+
+            wait_until(dropped, "their being dropped")
+    assert alone == [True, True]
 
 
 def test_a_fault_of_ours_is_logged_and_survived(dispatcher, monitor, echo, monkeypatch, caplog):

@@ -253,8 +253,8 @@ MUTANTS = [
     Mutant(
         "C10 max_open gives way at the deadline",
         "dispatcher.py",
-        "        if not acquire(self._admission, limit_of(left)):",
-        "        if not acquire(self._admission, limit_of(left)) and False:",
+        "        if not acquire(self._admission, limit_of(left), look):",
+        "        if not acquire(self._admission, limit_of(left), look) and False:",
         PROMISES + "test_c10_bounds.py::test_c10_max_open_raises_at_the_deadline",
     ),
     Mutant(

@@ -110,6 +110,36 @@ def test_c9_leaving_the_block_by_an_exception_does_not_drain_requests(gate):
     assert listener.values == ["first"]
 
 
+@pytest.mark.parametrize(
+    ("ttl", "stop"),
+    [
+        (60_000, lambda dispatcher: dispatcher.stop(drain=False)),
+        (60_000, lambda dispatcher: dispatcher.stop(timeout=0.0)),
+        (float("inf"), ATEDispatcher.stop),
+    ],
+)
+def test_c9_whom_a_stop_sets_free_begins_nothing_else(gate, ttl, stop):
+    """C9: a producer whose request ends first does not begin one that is about to end."""
+    dispatcher = ATEDispatcher()
+    dispatcher.start()
+    producer = dispatcher.add(ScriptedProducer(gate, 2), "t")
+    first, second = (dispatcher.send_request("t", ttl=ttl) for _ in range(2))
+    gate.wait_parked()
+    passed = threading.Event()
+
+    def first_has_ended():  # on the dispatcher's thread, which has not ended the second yet
+        gate.open()
+        producer._ate_fence(passed.set)
+        passed.wait(BOUND)
+
+    assert first._waiter().add(first_has_ended)
+    stop(dispatcher)
+    assert passed.is_set()
+    assert not first.succeeded
+    assert not second.succeeded
+    assert len(producer.calls) == 1
+
+
 def test_c9_stopping_twice_is_once_and_a_stopped_dispatcher_stays_so():
     """C9: the second stop gives the same report; nothing starts again."""
     dispatcher = ATEDispatcher()

@@ -306,19 +306,21 @@ def test_c12_memory_returns_to_its_baseline(busy, clock, way):
     """C12: so is the memory.
 
     What leaks grows in every round. What a queue or a table keeps of its greatest depth so far,
-    which depends on how the threads took turns, grows in some of them only.
+    which depends on how the threads took turns, grows in some of them only; and without a global
+    interpreter lock what a thread has not let go of yet.
     """
     levels = []
     tracemalloc.start()
     try:
-        for _ in range(4):
+        for _ in range(20):
             WAYS[way](busy, clock, 100)
             settle(busy)
             levels.append(tracemalloc.get_traced_memory()[0])
+            if len(levels) > 3 and levels[-1] - levels[-2] < 100 * 20:
+                break
     finally:
         tracemalloc.stop()
-    growths = [after - before for before, after in zip(levels, levels[1:])]
-    assert min(growths) < 100 * 20, growths
+    assert levels[-1] - levels[-2] < 100 * 20, levels
 
 
 def test_c12_expired_work_is_forgotten_once_its_producer_has_passed_it(

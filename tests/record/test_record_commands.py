@@ -9,8 +9,10 @@ import sys
 import pytest
 from runs import run
 
+from ate_dispatcher import ATEDispatcher
 from ate_dispatcher.cli import main
 from ate_dispatcher.record import JSONLinesRecorder
+from ate_dispatcher.testing import ScriptedProducer
 
 
 @pytest.fixture
@@ -35,6 +37,22 @@ def test_show_prints_a_table(recording, capsys):
     assert any(re.search(r"  v +b +left +ERROR +\d+\.\d +KeyError: 'no'$", line) for line in lines)
     assert any(re.search(r"  v +COMPLETE +1 of 2 answered well$", line) for line in lines)
     assert len(lines) == 2 * 3 + 4 + 2 + 1
+
+
+def test_a_recording_lets_nobody_drive_the_terminal(kind, path, capsys):
+    """show, replay: what instruments said is printed, its control characters spelled out."""
+    with ATEDispatcher() as dispatcher:
+        dispatcher.add(kind(path), "t\x1b")
+        dispatcher.add(ScriptedProducer(ValueError("\x1b[2J\x9b"), name="p\x1b"), "t\x1b")
+        dispatcher.send_request("t\x1b", ttl=60_000).wait(60, delivered=True)
+    lines = shown(capsys, str(path))
+    (row,) = (line for line in lines if "ERROR" in line)
+    assert re.search(r"  t\\u001b +p\\u001b +ERROR .* ValueError: \\u001b\[2J\\u009b$", row)
+    assert main(["replay", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "t\\u001b p\\u001b: ERROR ValueError: \\u001b[2J\\u009b",
+        "t\\u001b ended: COMPLETE",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,30 @@ def test_mismatch_and_missing_are_told_together(timed, clock):
         assert "site 2 did not come; the arguments differ: site" in outcome.reason
 
 
+def test_two_that_give_up_at_once_both_say_why(timed, clock):
+    """Whoever comes second does not take the meeting for one that is held."""
+    barrier = SiteBarrier(lambda what: None, sites=[0, 1, 2], margin=0.1)
+    both = threading.Barrier(2)
+
+    class Met:
+        """Equal, once both sites compare."""
+
+        def __eq__(self, other):
+            both.wait(BOUND)
+            return True
+
+        __hash__ = None
+
+    add(timed, barrier, 0, 1, orders={0: (Met(),), 1: (Met(),)})
+    request = timed.send_request("t", ttl=10_000)
+    wait_until(barrier, 2)
+    clock.wait_sleeping(2)
+    clock.advance(9.95)
+    assert [o.reason for o in request.gather(2 * BOUND).failed] == [
+        "SiteBarrierError: the sites did not come together; site 2 did not come"
+    ] * 2
+
+
 def test_arguments_that_cannot_be_compared_are_an_error(dispatcher):
     """Their ``==`` is the user's, and may raise."""
 
