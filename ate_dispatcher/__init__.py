@@ -2,8 +2,8 @@
 
 How the package is laid out, lower layers never importing higher ones::
 
-    pure data and rules     _version  _exceptions  _address  _outcomes  _topics  _backoff
-    what is small           _codec  _states  _target  _words
+    pure data and rules     _version  _exceptions  _checks  _address  _outcomes  _topics  _backoff
+    what is small           _codec  _states  _target  _wording  _words
     decisions, given `now`  _routes  _ledger  _deadlines  _options  _safety  _statistics
     threads and mailboxes   _mailbox  _callbacks  _waiting  _messages  _delivery  _loop_thread
     what work waits for     _ranked  _resources

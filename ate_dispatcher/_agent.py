@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Union
 
 from ._address import Address
 from ._callbacks import local
+from ._checks import check_site
 from ._exceptions import InvalidArgumentError, InvalidTypeError, StateError
 from ._mailbox import OVERFLOWS, STOP, BoundedMailbox, Fence
 from ._states import AgentState
@@ -69,8 +70,8 @@ class Agent(threading.Thread):
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidTypeError(f"an agent's name must be a non-empty string, not {name!r}")
-        if isinstance(site, bool) or not isinstance(site, (int, str, type(None))):
-            raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
+        if site is not None:
+            check_site(site)
         if overflow not in OVERFLOWS:
             raise InvalidArgumentError(
                 f"overflow must be one of {', '.join(OVERFLOWS)}, not {overflow!r}"
@@ -193,7 +194,7 @@ class Agent(threading.Thread):
         if self._ate_loop is None:
             from ._loop_thread import LoopThread
 
-            self._ate_loop = LoopThread(self)
+            self._ate_loop = LoopThread(self.name, self)
         return self._ate_loop
 
     def _ate_leave(self) -> None:

@@ -70,10 +70,6 @@ class Callbacks:
         if self._ended:
             self._drain()
 
-    def idle(self) -> bool:
-        """Whether the thread was never needed or has ended."""
-        return self.thread is None or not self.thread.is_alive()
-
     def abandon(self) -> None:
         """Forget the thread; for the child of a fork, where it does not exist."""
         self._queue, self._lock, self._ended = SimpleQueue(), threading.Lock(), True

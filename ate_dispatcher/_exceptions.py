@@ -5,8 +5,8 @@
     ATEDispatcherError
     ├── UsageError                      the call was wrong; nothing was changed by it
     │   ├── InvalidArgumentError        (ValueError)    a value out of range: a TTL, a topic, a site
+    │   │   └── NameTakenError          (ValueError)    two agents, channels, … of one name
     │   ├── InvalidTypeError            (TypeError)     an object of the wrong kind
-    │   ├── NameTakenError              (ValueError)    two agents of one name in one dispatcher
     │   ├── StateError                  (RuntimeError)  started twice, used after stop
     │   ├── DeadlockError               (RuntimeError)  a thread waiting for its own work
     │   ├── NoCurrentRequestError       (LookupError)   current_request() outside of a producer
@@ -22,7 +22,7 @@
     ├── WorkRejectedError               raised by a producer that cannot take this work on
     ├── CallbackError                   raised by a channel's callback that wants no more events
     ├── ProcessLostError                the process of a ProcessProducer ended, or never began
-    ├── SiteBarrierError (RuntimeError) the sites of a SiteBarrier did not come together
+    ├── SiteBarrierError                (RuntimeError)  the sites of a SiteBarrier did not meet
     ├── ResourceError                   an application's resource could not be entered
     ├── ControlConnectionError          (ConnectionError)  a control socket not reached, or lost
     │   └── ControlTimeoutError         (TimeoutError)  no answer from a control socket in time
@@ -115,7 +115,7 @@ class InvalidTypeError(UsageError, TypeError):
 
 
 class NameTakenError(InvalidArgumentError):
-    """Another agent of this dispatcher already has that name."""
+    """Another agent of the dispatcher has that name; or another listener, another channel."""
 
 
 class StateError(UsageError, RuntimeError):

@@ -8,7 +8,8 @@ from time import monotonic
 from typing import Any, Callable, Optional, Tuple
 
 from ._callbacks import local
-from ._exceptions import InvalidArgumentError, InvalidTypeError
+from ._checks import check_whole
+from ._exceptions import InvalidTypeError
 from ._mailbox import STOP
 from ._outcomes import CopiedOutcome, Failure, Outcome
 from ._producer import Producer
@@ -66,10 +67,8 @@ class ExecutorProducer(Producer):
             )
         if not hasattr(executor, "submit"):
             raise InvalidTypeError(f"{executor!r} is neither an Executor nor a class of one")
-        if isinstance(max_workers, bool) or not isinstance(max_workers, (int, type(None))):
-            raise InvalidTypeError(f"max_workers must be a whole number, not {max_workers!r}")
-        if max_workers is not None and max_workers < 1:
-            raise InvalidArgumentError(f"max_workers must be at least 1, not {max_workers}")
+        if max_workers is not None:
+            check_whole(max_workers, "max_workers")
         super().__init__(**options)
         self._ate_function = function
         self._ate_executor = executor

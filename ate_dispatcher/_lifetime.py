@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from math import inf
+from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -250,7 +251,7 @@ class Shutdown:
         callbacks.end()
         if callbacks.thread is not None:
             left = min(self._limit, self._patience) - monotonic()
-            callbacks.thread.join(max(0.1, left))
+            callbacks.thread.join(min(max(0.1, left), TIMEOUT_MAX))
 
 
 def safe_producers(dispatcher: Any, shared: bool) -> List[Any]:
@@ -352,7 +353,8 @@ def _stop_all() -> None:
                 dispatcher._home.post(Stop(drain, limit))
             for dispatcher in running:
                 # Not by `join`: some versions take a thread for ended whose join was interrupted.
-                if dispatcher._over.wait(max(0.0, patience[dispatcher] - monotonic())):
+                left = max(0.0, patience[dispatcher] - monotonic())
+                if dispatcher._over.wait(min(left, TIMEOUT_MAX)):
                     dispatcher.join(MOMENT)
             rest = _halt_the_rest() if rest is None else rest
             for gone in rest:

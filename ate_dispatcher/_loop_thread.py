@@ -1,12 +1,13 @@
-"""The event loop of an agent with ``async def`` hooks: one daemon thread that the agent owns."""
+"""An event loop on a thread of its own, for ``async def`` hooks and functions."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Coroutine, Optional
 
 from ._callbacks import local
 
@@ -14,28 +15,37 @@ __all__ = ["LoopThread"]
 
 
 class LoopThread:
-    """An event loop on a thread of its own; only the owning agent's thread hands it work.
+    """An event loop on a daemon thread of its own. Any thread may hand it coroutines.
 
-    The loop goes on between hooks, so background tasks that a hook started stay alive.
+    The loop goes on between them, so background tasks that one has started stay alive.
+
+    Parameters
+    ----------
+    name : str
+        Whose it is.
+    role : object, optional
+        What ``local.role`` is on the thread, if it is that of an agent.
     """
 
-    def __init__(self, owner: Any) -> None:
+    def __init__(self, name: str, role: Any = None) -> None:
         self._loop = asyncio.new_event_loop()
-        self._owner = owner
-        self._thread = threading.Thread(target=self._run, name=f"{owner.name}-loop", daemon=True)
-        self._thread.start()
+        self._role = role
+        self.thread = threading.Thread(target=self._run, name=f"{name}-loop", daemon=True)
+        self.thread.start()
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Make a task of a coroutine."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(
         self, coroutine: Any, calling_off: Optional[Callable[[Callable[[], None]], None]] = None
     ) -> Any:
-        """See one coroutine through and give its result; blocks the agent's thread.
+        """See one coroutine through and give its result; blocks the calling thread.
 
         `calling_off`, if given, is handed a function that cancels the coroutine from any thread.
-        The agent's context (its current request) reaches the coroutine.
+        The caller's context (its current request) reaches the coroutine.
         """
-        return asyncio.run_coroutine_threadsafe(
-            self._supervise(coroutine, calling_off), self._loop
-        ).result()
+        return self.start(self._supervise(coroutine, calling_off)).result()
 
     async def _supervise(self, coroutine: Any, calling_off: Any) -> Any:
         if calling_off is not None:
@@ -44,16 +54,21 @@ class LoopThread:
         return await coroutine
 
     def _cancel(self, task: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing to cancel
-            self._loop.call_soon_threadsafe(task.cancel)
+        self.call(task.cancel)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have a function called on the loop soon; nothing if the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *args)
 
     def close(self) -> None:
         """End the loop and its thread, cancelling the tasks that are left."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(1.0)  # a task that refuses to end is left behind, a daemon
+        self.call(self._loop.stop)
+        self.thread.join(1.0)  # a task that refuses to end is left behind, a daemon
 
     def _run(self) -> None:
-        local.role = self._owner
+        if self._role is not None:
+            local.role = self._role
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()

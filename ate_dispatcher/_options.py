@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy as _copy
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple, Union
 
 from ._address import Address
+from ._checks import check_list, check_sites
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 from ._outcomes import NO_TAGS, Outcome, OutcomeStatus
 
@@ -30,7 +31,7 @@ class Options:
         priority: int = 0,
     ) -> None:
         self.to = None if to is None else _names(to)
-        self.sites = None if sites is None else _sites(sites)
+        self.sites = None if sites is None else frozenset(check_sites(sites))
         self.until = until
         if until is not None and not callable(until):
             if isinstance(until, bool) or not isinstance(until, int):
@@ -111,24 +112,8 @@ class Options:
 
 
 def _names(to: Union[str, Iterable[str]]) -> Tuple[str, ...]:
-    names = (to,) if isinstance(to, str) else _tuple("to", to)
+    names = (to,) if isinstance(to, str) else check_list(to, "to")
     for name in names:
         if not isinstance(name, str) or not name:
             raise InvalidTypeError(f"to must name producers, {name!r} is no name")
     return names
-
-
-def _sites(sites: Iterable[Any]) -> FrozenSet[Any]:
-    if isinstance(sites, str):
-        raise InvalidTypeError(f"sites must be a list of sites, not the string {sites!r}")
-    for site in (given := _tuple("sites", sites)):
-        if isinstance(site, bool) or not isinstance(site, (int, str)):
-            raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
-    return frozenset(given)
-
-
-def _tuple(what: str, items: Any) -> Tuple[Any, ...]:
-    try:
-        return tuple(items)
-    except TypeError:
-        raise InvalidTypeError(f"{what} must be a list, not {items!r}") from None

@@ -35,7 +35,7 @@ class OutcomeStatus(enum.Enum):
     TIMEOUT = "TIMEOUT"
     CANCELLED = "CANCELLED"
     REJECTED = "REJECTED"
-    """The work never ran: mailbox full, agent stopped, failed or lost."""
+    """Not done: mailbox full, declined, or the agent stopped, failed or was lost, be it midway."""
     NOT_NEEDED = "NOT_NEEDED"
 
 
@@ -162,7 +162,7 @@ class Outcome:
         return self
 
     def as_dict(self) -> Dict[str, Any]:
-        """Give the public fields as a dict, status and phase by name."""
+        """Give what a log or a table needs of it as a dict, status and phase by name."""
         return {
             "topic": self.topic,
             "producer": self.producer,

@@ -50,8 +50,10 @@ class TopicFilter:
 
     Raises
     ------
+    InvalidTypeError
+        The pattern is no string.
     InvalidArgumentError
-        The pattern is empty, or ``#`` stands before its end, or a wildcard is part of a word.
+        It is empty, or ``#`` stands before its end, or a wildcard is part of a word.
 
     Notes
     -----

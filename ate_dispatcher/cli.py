@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ate-dispatcher", description="Thread-based dispatcher for test-equipment scripts."
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=f"ate-dispatcher {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
@@ -84,15 +84,7 @@ def _add_bridge(commands: Any) -> None:
     agent.set_defaults(run=_agent)
     send = commands.add_parser("send", help="send a request to the agents on a bus")
     send.add_argument("url", metavar="URL")
-    send.add_argument("topic", metavar="TOPIC")
-    send.add_argument(
-        "words",
-        metavar="ARG",
-        nargs="*",
-        default=[],
-        help="JSON or text; name=value: a keyword",
-    )
-    send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
+    _add_request(send)
     send.add_argument("--expect", action="append", default=[], metavar="NAME", help="wait for it")
     send.add_argument("--wait", type=float, default=1.0, help="seconds to find agents (1)")
     send.set_defaults(run=_send)
@@ -102,8 +94,7 @@ def _add_bridge(commands: Any) -> None:
     listen.set_defaults(run=_listen)
     for command in (agent, send, listen):
         command.add_argument("--namespace", default="ate", help="who meets on the bus (ate)")
-    for command in (send, listen):
-        command.add_argument("--json", action="store_true", help="one JSON object a line")
+    _add_json(listen)
 
 
 def _add_recordings(commands: Any) -> None:
@@ -136,20 +127,11 @@ def _add_control(commands: Any) -> None:
     control.add_argument("path", metavar="PATH", help="where its SocketServer listens")
     verbs = control.add_subparsers(title="verbs", metavar="VERB", required=True)
     send = verbs.add_parser("send", help="send a request and print its outcomes")
-    send.add_argument("topic", metavar="TOPIC")
-    send.add_argument(
-        "words",
-        metavar="ARG",
-        nargs="*",
-        default=[],
-        help="JSON or text; name=value: a keyword",
-    )
-    send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
+    _add_request(send)
     send.add_argument("--priority", type=int, default=0, help="the highest first (0)")
     many = {"action": "append", "default": []}
     send.add_argument("--site", metavar="SITE", help="a number or a word; several times", **many)
     send.add_argument("--to", metavar="NAME", help="a producer; several times", **many)
-    send.add_argument("--json", action="store_true", help="one JSON object a line")
     send.set_defaults(run=_control_send)
     statistics = verbs.add_parser("statistics", help="print what the dispatcher has counted")
     statistics.set_defaults(run=_control_statistics)
@@ -175,8 +157,22 @@ def _add_monitor(commands: Any) -> None:
     monitor.set_defaults(run=_monitor)
 
 
-def _version() -> str:
-    return f"ate-dispatcher {__version__}"
+def _add_request(send: argparse.ArgumentParser) -> None:
+    """Add what every command takes that sends a request."""
+    send.add_argument("topic", metavar="TOPIC")
+    send.add_argument(
+        "words",
+        metavar="ARG",
+        nargs="*",
+        default=[],
+        help="JSON or text; name=value: a keyword",
+    )
+    send.add_argument("--ttl", type=float, default=5000.0, help="milliseconds (5000)")
+    _add_json(send)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def _at_least_one(text: str) -> int:

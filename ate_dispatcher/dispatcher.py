@@ -7,7 +7,6 @@ mailbox and, where asked to, wait. What the dispatcher's own thread does stands 
 
 from __future__ import annotations
 
-import logging
 import signal
 from math import inf
 from time import monotonic
@@ -25,6 +24,7 @@ from typing import (
 
 from ._agent import Agent
 from ._callbacks import local
+from ._checks import check_seconds, check_site, check_whole
 from ._deadlines import check_ttl
 from ._delivery import Barrier
 from ._dispatching import Dispatching
@@ -59,13 +59,10 @@ from ._waiting import acquire, limit_of
 
 __all__ = ["ATEDispatcher", "OptionsView", "Producer", "ResultListener"]
 
-logger = logging.getLogger("ate_dispatcher")
-
 AnyAgent = TypeVar("AnyAgent", bound=Agent)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPLETE = RequestStatus.COMPLETE
-_HIGH_WATER_EVERY = 1024
 
 
 class ATEDispatcher(Dispatching):
@@ -117,23 +114,16 @@ class ATEDispatcher(Dispatching):
         on_listener_error: Optional[Callable[[str, Any, BaseException], Any]] = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        if max_open is not None and (isinstance(max_open, bool) or not isinstance(max_open, int)):
-            raise InvalidTypeError(f"max_open must be a whole number or None, not {max_open!r}")
-        if max_open is not None and max_open < 1:
-            raise InvalidArgumentError(f"max_open must be at least 1, not {max_open}")
+        if max_open is not None:
+            check_whole(max_open, "max_open")
         if on_listener_error is not None and not callable(on_listener_error):
             raise InvalidTypeError(f"on_listener_error must be callable, not {on_listener_error!r}")
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidTypeError(f"a name must be a non-empty string, not {name!r}")
         for what, seconds in (("grace", grace), ("safe_within", safe_within)):
-            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-                raise InvalidTypeError(f"{what} must be a number of seconds, not {seconds!r}")
-            if not seconds >= 0:
+            if not check_seconds(seconds, what) >= 0:
                 raise InvalidArgumentError(f"{what} must not be negative or NaN, it is {seconds!r}")
-        if isinstance(high_water, bool) or not isinstance(high_water, int):
-            raise InvalidTypeError(f"high_water must be a whole number, not {high_water!r}")
-        if high_water < 1:
-            raise InvalidArgumentError(f"high_water must be at least 1, not {high_water}")
+        check_whole(high_water, "high_water")
         if not callable(clock):
             raise InvalidTypeError(f"clock must be callable, not {clock!r}")
         if type(clock()) is not float:
@@ -245,7 +235,17 @@ class ATEDispatcher(Dispatching):
     # ---- agents --------------------------------------------------------------------------------
 
     def add(self, agent: AnyAgent, *topics: Subject) -> AnyAgent:
-        """Register an agent with topics or filters, start it if it was not, and give it back."""
+        """Register an agent with topics or filters, start it if it was not, and give it back.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidArgumentError
+            It is no agent, or one that lacks its hook; no topic, or none that can be.
+        NameTakenError
+            Another agent of this dispatcher has its name.
+        StateError
+            The agent, or the dispatcher, has stopped.
+        """
         self._check_agent(agent, Agent)
         if not topics:
             raise InvalidArgumentError(f"add({agent.name!r}, …) needs at least one topic")
@@ -274,12 +274,15 @@ class ATEDispatcher(Dispatching):
         return self._deregister(agent, None, wait, timeout, stop=True)
 
     def register_result_producer(self, producer: Producer, topic: Subject) -> None:
-        """Register a producer with a topic or a `TopicFilter`. Twice is once."""
+        """Register a producer with a topic or a `TopicFilter`. Twice is once.
+
+        It raises as `add` does, which also starts what is not started.
+        """
         self._check_agent(producer, Producer)
         self._register(producer, topic)
 
     def register_result_listener(self, listener: ResultListener, topic: Subject) -> None:
-        """Register a listener with a topic or a `TopicFilter`. Twice is once."""
+        """Register a listener with a topic or a `TopicFilter`. Twice is once; see `add`."""
         self._check_agent(listener, ResultListener)
         self._register(listener, topic)
 
@@ -378,13 +381,11 @@ class ATEDispatcher(Dispatching):
         self._set_disabled(site, frozenset.difference)
 
     def _set_disabled(self, site: Any, change: Callable[..., Any]) -> None:
-        if isinstance(site, bool) or not isinstance(site, (int, str)):
-            raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
+        check_site(site)
         with self._lock:  # reading, changing and posting are one step
             self._disabled = change(self._disabled, (site,))
             self._home.put(Sites(self._disabled))
-        if self._home.gone:
-            self._refuse_mailbox()
+        self._refuse_if_gone()
 
     # ---- knowing ---------------------------------------------------------------------------------
 

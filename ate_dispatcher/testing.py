@@ -12,9 +12,10 @@ import heapq
 import itertools
 import threading
 import time
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Tuple
 
-from ._exceptions import InvalidArgumentError, InvalidTypeError
+from ._checks import check_seconds
+from ._exceptions import InvalidArgumentError
 from ._listener import ResultListener
 from ._outcomes import Outcome
 from ._producer import Producer
@@ -84,9 +85,13 @@ class FakeClock:
         function()
 
     def wait_sleeping(self, count: int = 1, timeout: float = 30.0) -> None:
-        """Wait (in real time) until so many sleeps are going on, so that `advance` reaches them."""
+        """Wait until so many sleeps are going on, so that `advance` reaches them.
+
+        For `timeout` seconds of real time at most; then it raises `GateTimeoutError`.
+        """
         with self._lock:
-            if not self._lock.wait_for(lambda: len(self._timers) >= count, timeout):
+            patience = min(timeout, threading.TIMEOUT_MAX)
+            if not self._lock.wait_for(lambda: len(self._timers) >= count, patience):
                 raise GateTimeoutError(
                     f"{len(self._timers)} of {count} threads slept on the clock within {timeout} s"
                 )
@@ -118,7 +123,7 @@ class Gate:
     """
 
     def __init__(self, timeout: float = 30.0) -> None:
-        self._timeout = timeout
+        self._timeout = min(timeout, threading.TIMEOUT_MAX)
         self._condition = threading.Condition()
         self._arrived = 0
         self._opened = False
@@ -271,8 +276,7 @@ def no_thread_leaks(within: float = 2.0) -> Iterator[None]:
     AssertionError
         Names the threads still alive.
     """
-    if not isinstance(within, (int, float)):
-        raise InvalidTypeError(f"within must be a number of seconds, not {within!r}")
+    check_seconds(within, "within")
     before = set(threading.enumerate())
     yield
     limit = time.monotonic() + within
@@ -280,6 +284,6 @@ def no_thread_leaks(within: float = 2.0) -> Iterator[None]:
     for thread in started:
         if thread is not threading.current_thread():
             thread.join(max(0.0, limit - time.monotonic()))
-    alive: Optional[List[str]] = [thread.name for thread in started if thread.is_alive()]
+    alive = [thread.name for thread in started if thread.is_alive()]
     if alive:
         raise AssertionError(f"threads left running: {', '.join(sorted(alive))}")

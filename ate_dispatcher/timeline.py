@@ -35,7 +35,8 @@ from typing import (
 )
 
 from ._callbacks import local
-from ._exceptions import InvalidArgumentError, InvalidTypeError
+from ._checks import check_whole
+from ._exceptions import InvalidTypeError
 from ._observer import Observer
 from ._outcomes import Outcome, OutcomeStatus, Phase, RequestStatus
 from ._request import Request
@@ -126,10 +127,7 @@ class Timeline(Observer):
     def __init__(self, dispatcher: ATEDispatcher, limit: int = 100_000) -> None:
         if not isinstance(dispatcher, ATEDispatcher):
             raise InvalidTypeError(f"a Timeline is of an ATEDispatcher, not of {dispatcher!r}")
-        if isinstance(limit, bool) or not isinstance(limit, int):
-            raise InvalidTypeError(f"limit must be a whole number, not {limit!r}")
-        if limit < 1:
-            raise InvalidArgumentError(f"limit must be at least 1, not {limit}")
+        check_whole(limit, "limit")
         self._dispatcher = dispatcher
         self._clock = dispatcher.clock
         self._lock = threading.Lock()

@@ -17,16 +17,24 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 import pytest
 
-__all__ = ["BROKERS", "Broker", "Proxy", "free_port", "needed"]
+__all__ = ["BROKERS", "Broker", "Proxy", "free_port", "needed", "until"]
 
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 
 PATIENCE = 30.0
 """Seconds that a broker may take to answer after its start."""
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for what another program, or another thread, does by itself."""
+    limit = time.monotonic() + 2 * PATIENCE
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
 
 
 def free_port() -> int:

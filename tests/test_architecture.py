@@ -126,7 +126,7 @@ def test_nobody_inside_imports_from_the_package_root(module):
 
 def test_applications_need_the_bus_and_no_dispatcher():
     """DESIGN 4: they lie over the bus and the pure rules alone, and nobody below knows them."""
-    rules = {"_codec", "_exceptions", "_topics", "_waiting"}
+    rules = {"_codec", "_exceptions", "_loop_thread", "_topics", "_waiting", "_wording"}
     for module in (name for name in MODULES if name.split(".")[0] == "application"):
         tops = {target.split(".")[0] for target, _, _ in IMPORTS[module].found}
         assert tops <= {"application", "bus", *rules}, module
@@ -174,6 +174,7 @@ def test_decisions_of_supervision_start_no_thread_and_read_no_clock_either():
         assert not {"threading", "time", "queue", "multiprocessing"} & set(imports.absolute), module
         assert {target.split(".")[0] for target, _, _ in imports.found} <= {
             "_backoff",
+            "_checks",
             "_exceptions",
         }
 

@@ -486,6 +486,14 @@ def test_raw_and_parsed_topics(bus):
     assert parsed.empty()
 
 
+def test_closing_may_wait_for_ever(bus):
+    """Life: infinity is longer than the platform can wait, and means the same as None."""
+    one, other = bus.subscribe(print, "a"), bus.subscribe(print, "a")
+    assert one.cancel(float("inf"))
+    bus.close(float("inf"))
+    assert other.join(float("inf"))
+
+
 # ---- PubSub --------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,13 @@ import threading
 import pytest
 
 import ate_dispatcher.testing
-from ate_dispatcher import ATEDispatcher, InvalidArgumentError, InvalidTypeError, RequestStatus
+from ate_dispatcher import (
+    ATEDispatcher,
+    InvalidArgumentError,
+    InvalidTypeError,
+    RequestStatus,
+    current_request,
+)
 from ate_dispatcher.testing import (
     Call,
     Delay,
@@ -137,6 +143,20 @@ def test_a_gate_fails_a_test_instead_of_hanging_it():
     with pytest.raises(GateTimeoutError, match=r"not opened within 0\.001 s") as caught:
         gate.park()
     assert isinstance(caught.value, AssertionError)
+
+
+def test_a_gate_and_a_clock_may_wait_for_ever(timed, clock):
+    """Infinity is longer than the platform can wait."""
+    gate = Gate(timeout=float("inf"))
+    producer = ScriptedProducer(lambda topic: current_request().sleep(5.0), gate)
+    timed.add(producer, "t")
+    sleeper, parked = (timed.send_request("t", ttl=60_000) for _ in range(2))
+    clock.wait_sleeping(timeout=float("inf"))
+    clock.advance(5.0)
+    gate.wait_parked()
+    gate.open()
+    assert sleeper.gather(60).succeeded
+    assert parked.gather(60).succeeded
 
 
 def test_leaving_the_block_opens_a_gate():

@@ -142,7 +142,15 @@ class AsyncSocket:
         return asyncio.get_running_loop().run_in_executor(executor, call, *args)
 
     async def __aenter__(self) -> AsyncSocket:
-        await self._start(self._asking, self._socket.__enter__)
+        entering = self._start(self._asking, self._socket.__enter__)
+        try:
+            await entering
+        except BaseException:  # cancelled, say: nobody will leave it, so it is closed behind that
+            self._socket._end()
+            self._asking.submit(self._socket.close)
+            for executor in (self._publishing, self._asking):
+                executor.shutdown(wait=False)
+            raise
         return self
 
     async def __aexit__(self, *error: Any) -> None:

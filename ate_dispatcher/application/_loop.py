@@ -1,56 +1,20 @@
-"""The event loop of an application with ``async def`` functions: one thread that it owns."""
+"""What an application keeps on its event loop for functions that run beside it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from concurrent.futures import Future
-from typing import Any, Coroutine
+from typing import Any
 
-__all__ = ["Held", "Loop"]
+from .._loop_thread import LoopThread
 
-
-class Loop:
-    """An event loop on a thread of its own. Any thread may hand it coroutines."""
-
-    def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._run, name=f"{name}-loop", daemon=True)
-        self.thread.start()
-
-    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Make a task of a coroutine."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-
-    def call(self, function: Any, *args: Any) -> None:
-        """Have a function called on the loop soon; nothing if the loop has ended."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(function, *args)
-
-    def close(self) -> None:
-        """End the loop and its thread, cancelling the tasks that are left."""
-        self.call(self.loop.stop)
-        self.thread.join(1.0)  # a task that refuses to end is left behind, a daemon
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-            tasks = asyncio.all_tasks(self.loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        finally:
-            self.loop.close()
+__all__ = ["Held"]
 
 
 class Held:
     """An asynchronous context manager as a plain one: one task of a loop enters and leaves it."""
 
-    def __init__(self, loop: Loop, manager: Any) -> None:
+    def __init__(self, loop: LoopThread, manager: Any) -> None:
         self._loop = loop
         self._manager = manager
 

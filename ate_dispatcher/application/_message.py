@@ -16,6 +16,7 @@ from .._exceptions import (
     RemoteError,
     UndecodableMessageError,
 )
+from .._wording import short, text_of
 from ..bus._grammar import words_of_topic
 
 __all__ = ["Message", "MessageBuilder", "pack", "pack_error", "unpack", "unpack_answer"]
@@ -102,14 +103,6 @@ def pack_error(message: Message, error: BaseException) -> Dict[str, Any]:
     return packed
 
 
-def text_of(error: BaseException) -> str:
-    """Give what an error says, whatever its ``str`` does."""
-    try:
-        return str(error)
-    except Exception as failure:
-        return f"(its str() raised {type(failure).__name__})"
-
-
 def unpack(data: Any, topic: str) -> Message:
     """Read what came on a topic.
 
@@ -121,9 +114,9 @@ def unpack(data: Any, topic: str) -> Message:
     if not isinstance(data, dict) or MARK not in data:
         data = {MARK: VERSION, "payload": data}
     if data[MARK] != VERSION or isinstance(data[MARK], bool):
-        raise UndecodableMessageError(f"version {_short(data[MARK])} is not ours, {VERSION}")
+        raise UndecodableMessageError(f"version {short(data[MARK])} is not ours, {VERSION}")
     if "payload" not in data:
-        raise UndecodableMessageError(f"it has no 'payload', only {_short(sorted(data))}")
+        raise UndecodableMessageError(f"it has no 'payload', only {short(sorted(data))}")
     try:
         return Message(
             data["payload"],
@@ -153,10 +146,5 @@ def unpack_answer(data: Any, topic: str) -> Tuple[str, Message, Optional[RemoteE
     if not isinstance(error, dict) or not all(
         isinstance(error.get(part), str) for part in ("type", "text")
     ):
-        raise UndecodableMessageError(f"{_short(error)} is no error")
+        raise UndecodableMessageError(f"{short(error)} is no error")
     return message.correlation, message, RemoteError(error["type"], error["text"])
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -8,14 +8,14 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
 
-from .._waiting import wait_for_signals
+from .._waiting import limit_of, wait_for_signals
 from ..bus import Distributer
 from ._function import Function
 from ._provider import SocketProvider
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from ._loop import Loop
+    from .._loop_thread import LoopThread
 
 __all__ = ["STOP_TIMEOUT", "Run"]
 
@@ -44,7 +44,7 @@ class Run:
         self._functions = functions
         self._buses: Dict[SocketProvider, Distributer] = {}
         self._workers: List[Worker] = []
-        self._loop: Optional[Loop] = None
+        self._loop: Optional[LoopThread] = None
         # Anybody puts who it is that has ended, the error that is to stop all, and the time that is
         # left; one atomic step, in a signal handler too. The supervisor gets.
         self._asked: SimpleQueue[Tuple[Any, Any, Optional[float]]] = SimpleQueue()
@@ -87,9 +87,9 @@ class Run:
                 bus = self._buses[function.provider] = function.provider.bus()
                 bus.connect()
         if any(function.needs_loop for function in self._functions):
-            from ._loop import Loop
+            from .._loop_thread import LoopThread
 
-            self._loop = Loop(self._name)
+            self._loop = LoopThread(self._name)
         for function in self._functions:
             name = function.provider.config.client_id or f"{self._name}.{function.name}"
             bus = self._buses[function.provider]
@@ -128,7 +128,7 @@ class Run:
             self._done.set()
 
     def _shut(self, timeout: Optional[float]) -> None:
-        limit = None if timeout is None else monotonic() + timeout
+        limit = limit_of(timeout)
 
         def left() -> Optional[float]:
             return None if limit is None else max(0.0, limit - monotonic())

@@ -324,7 +324,7 @@ class Socket:
         >>> while socket.sleep(1.0):  # doctest: +SKIP
         ...     socket.publish(Message(read(), "site.0.temperature"))
         """
-        return not self._closed.wait(seconds)
+        return not self._closed.wait(min(seconds, threading.TIMEOUT_MAX))
 
     @property
     def malformed(self) -> int:

@@ -9,14 +9,15 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Optional
 
 from .._exceptions import BusError, ResourceError, StateError
+from .._wording import text_of
 from ..bus import Distributer
 from ._function import Function
-from ._message import Message, MessageBuilder, text_of
+from ._message import Message, MessageBuilder
 from ._provider import SocketProvider
 from ._socket import Socket
 
 if TYPE_CHECKING:
-    from ._loop import Loop
+    from .._loop_thread import LoopThread
 
 __all__ = ["Worker"]
 
@@ -43,7 +44,7 @@ class Worker:
         The connection that its socket uses.
     name : str
         Who it is in messages.
-    loop : Loop or None
+    loop : LoopThread or None
         Where asynchronous resources live.
     ended : callable
         Called ``(worker, error)`` when it is over; the error is set if it is to stop all.
@@ -53,7 +54,7 @@ class Worker:
         self, function: Function, bus: Distributer, name: str, loop: Any, ended: Ended
     ) -> None:
         self.function = function
-        self._loop: Optional[Loop] = loop
+        self._loop: Optional[LoopThread] = loop
         self._ended = ended
         self.begun = False
         provider: SocketProvider = function.provider

@@ -13,9 +13,10 @@ from .._outcomes import Outcome, OutcomeStatus
 from .._producer import Producer
 from .._routes import Subject
 from .._target import load_class
-from .._topics import ONE_WORD, REST, TopicFilter
+from .._topics import TopicFilter
 from .._waiting import ended_by_signal
 from .._words import arguments, escaped, site_of
+from ..bus._grammar import is_exact
 from ..dispatcher import ATEDispatcher
 from ._bridge import Bridge
 from ._host import AgentHost
@@ -134,8 +135,7 @@ class _Printer(ResultListener):
 def _subject(topic: str) -> Subject:
     """Read a word of the command line: with a wildcard it is a filter."""
     pattern = TopicFilter(topic)
-    wild = any(word == REST or word in ONE_WORD for word in pattern.words)
-    return pattern if wild else topic
+    return topic if is_exact(pattern) else pattern
 
 
 def _as_text(outcome: Outcome, with_topic: bool = False) -> str:

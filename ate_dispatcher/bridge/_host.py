@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional, Tuple, TypeVar
 
 from .._agent import Agent, default_name
 from .._callbacks import local
+from .._checks import check_seconds
 from .._exceptions import BusError, InvalidArgumentError, InvalidTypeError, StateError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus, RequestStatus
@@ -18,6 +19,7 @@ from .._request import Request
 from .._routes import Subject
 from .._topics import TopicFilter, check_subject
 from .._waiting import wait_for_signals
+from .._wording import text_of
 from ..bus import Distributer
 from ..bus._correlation import unique_word
 from ..dispatcher import ATEDispatcher
@@ -103,9 +105,7 @@ class AgentHost:
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name):
             raise InvalidTypeError(f"a host's name must be a non-empty string, not {name!r}")
-        if isinstance(heartbeat, bool) or not isinstance(heartbeat, (int, float)):
-            raise InvalidTypeError(f"heartbeat must be a number of seconds, not {heartbeat!r}")
-        if not 0 < heartbeat < LONGEST:
+        if not 0 < check_seconds(heartbeat, "heartbeat") < LONGEST:
             raise InvalidArgumentError(
                 f"heartbeat must be positive and less than {LONGEST:g} seconds, not {heartbeat!r}"
             )
@@ -363,7 +363,7 @@ class _Relay(ResultListener):
             answer(job, "value", value=outcome.value)
         elif outcome.status is OutcomeStatus.ERROR:
             error = outcome.exception
-            answer(job, "error", type=type(error).__name__, text=_text_of(error))
+            answer(job, "error", type=type(error).__name__, text=text_of(error))
         elif outcome.status is OutcomeStatus.TIMEOUT:
             answer(job, "expired")
         else:
@@ -375,10 +375,3 @@ class _Relay(ResultListener):
         if request.status is RequestStatus.NO_PRODUCERS:
             self._host._answer(job, "rejected", text=request.reason)
         job.end()
-
-
-def _text_of(error: Optional[BaseException]) -> str:
-    try:
-        return str(error)
-    except Exception as failure:
-        return f"(its str() raised {type(failure).__name__})"

@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Mapping, Tuple, Union
 from .._exceptions import InvalidArgumentError
 from .._routes import Subject
 from .._topics import TopicFilter
+from .._wording import short
 from ..bus._grammar import words_of_topic
 
 __all__ = [
@@ -129,14 +130,14 @@ def read(data: Any, *kinds: str) -> Tuple[str, Dict[str, Any]]:
     if not isinstance(data, dict):
         raise StrangeMessage(f"a message must be an object, not {type(data).__name__}")
     if data.get("v") != VERSION:
-        raise StrangeMessage(f"version {_short(data.get('v'))} is not ours, which is {VERSION}")
+        raise StrangeMessage(f"version {short(data.get('v'))} is not ours, which is {VERSION}")
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise StrangeMessage(f"kind {_short(kind)} is none of {', '.join(kinds)}")
+        raise StrangeMessage(f"kind {short(kind)} is none of {', '.join(kinds)}")
     _check_fields(kind, data, FIELDS[kind])
     if kind == "agents":
         if not 0 < data["every"] < LONGEST:
-            raise StrangeMessage(f"every {_short(data['every'])} is no interval")
+            raise StrangeMessage(f"every {short(data['every'])} is no interval")
         for agent in data["agents"]:
             if not isinstance(agent, dict):
                 raise StrangeMessage("an agent must be an object")
@@ -158,13 +159,13 @@ def _check_fields(
         value = data[name]
         known = isinstance(value, kinds) and not isinstance(value, bool)
         if not known or (isinstance(value, Number) and abs(value) > LARGEST):
-            raise StrangeMessage(f"{what}: {name!r} must not be {_short(value)}")
+            raise StrangeMessage(f"{what}: {name!r} must not be {short(value)}")
 
 
 def _check_identifier(identifier: str) -> None:
     """What we are told to answer to becomes part of a topic: let it be only what we make."""
     if not identifier or len(identifier) > 64 or set(identifier) - set("0123456789abcdef"):
-        raise StrangeMessage(f"{_short(identifier)} is no identifier of ours")
+        raise StrangeMessage(f"{short(identifier)} is no identifier of ours")
 
 
 def agent_record(
@@ -188,13 +189,8 @@ def subjects(record: Mapping[str, Any]) -> List[Subject]:
         raise StrangeMessage(f"agent: a filter cannot be read: {error}") from None
     for topic in record["topics"]:
         if not isinstance(topic, str) or not topic:
-            raise StrangeMessage(f"agent: {_short(topic)} is no topic")
+            raise StrangeMessage(f"agent: {short(topic)} is no topic")
         found.append(topic)
     if record["kind"] not in ("producer", "listener") or not record["name"] or not found:
-        raise StrangeMessage(f"agent: {_short(dict(record))} is none")
+        raise StrangeMessage(f"agent: {short(dict(record))} is none")
     return found
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -5,6 +5,7 @@
     pure rules          _url  _grammar
     the seam            _driver  (Capabilities, Driver, Inbox)
     finding a driver    _registry
+    what drivers share  _outbox  _tls  _correlation
     what users hold     _subscription  _pubsub  _distributer
     one file a broker   drivers
 """

@@ -163,7 +163,10 @@ class Distributer:
         UnsupportedByDriverError
             This broker retains nothing; see ``capabilities.retained``.
         BusConnectionError
-            The broker is not there; nothing is known to have been published.
+            The broker is not there, or does not answer in time (`BusTimeoutError`); nothing is
+            known to have been published.
+        StateError
+            The distributer was closed.
         """
         words = words_of_topic(topic)
         payload = encode(data)
@@ -212,6 +215,8 @@ class Distributer:
             No callable, no topic, or one that cannot be.
         BusConnectionError
             The broker is not there, or refuses.
+        StateError
+            The distributer was closed.
         """
         if not callable(callback):
             raise InvalidTypeError(f"a callback must be callable, not {callback!r}")

@@ -116,7 +116,7 @@ class Subscription(Inbox):
             False if `timeout` (seconds) ran out first.
         """
         if self._worker.ident is not None:
-            self._worker.join(timeout)
+            self._worker.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         return not self._worker.is_alive()
 
     def __enter__(self) -> Subscription:

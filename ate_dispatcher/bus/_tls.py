@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 from .._exceptions import BusURLError
-from ._url import OptionType, flag, text
+from ._url import BusURL, OptionType, flag, text
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["TLS_OPTIONS", "tls_context"]
+__all__ = ["TLS_OPTIONS", "refuse_tls", "tls_context"]
 
 TLS_OPTIONS: Dict[str, OptionType] = {
     "tls_ca": text,
@@ -20,6 +20,15 @@ TLS_OPTIONS: Dict[str, OptionType] = {
 }
 """Files of the certificates to trust, of our own certificate and its key; whether the broker's
 certificate is verified (it is, unless ``tls_verify=no``)."""
+
+
+def refuse_tls(url: BusURL, settings: Mapping[str, Any], instead: str) -> None:
+    """Raise `BusURLError` if a URL without TLS has one of its options."""
+    for name in TLS_OPTIONS:
+        if name in settings:
+            raise BusURLError(
+                f"the option {name!r} needs {instead}://, {url.scheme}:// is not encrypted"
+            )
 
 
 def tls_context(settings: Mapping[str, Any]) -> ssl.SSLContext:

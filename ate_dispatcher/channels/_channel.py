@@ -32,8 +32,8 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.malformed = self.errors = 0
-        self._callbacks: Dict[str, Tuple[Callback, ...]] = {}
-        self._matches: Dict[str, Callable[[str], Any]] = {}
+        # By pattern: what tells the events that it matches, and whom they go to.
+        self._callbacks: Dict[str, Tuple[Callable[[str], Any], Tuple[Callback, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"<Channel {self.name!r}, events: {', '.join(self._callbacks) or 'none'}>"
@@ -50,27 +50,29 @@ class Channel:
         """List whom an event goes to, in the order of registration of the patterns."""
         return tuple(
             (pattern, callback)
-            for pattern, callbacks in self._callbacks.items()
-            if self._matches[pattern](event)
+            for pattern, (matches, callbacks) in self._callbacks.items()
+            if matches(event)
             for callback in callbacks
         )
 
     def _add(self, event: str, callback: Callback) -> None:
-        known = self._callbacks.get(event, ())
-        if event not in self._matches:
-            self._matches[event] = re.compile(fnmatch.translate(event)).match
+        matches, known = self._callbacks.get(event, _NOBODY)
         if callback not in known:
-            self._callbacks = {**self._callbacks, event: (*known, callback)}
+            matches = matches or re.compile(fnmatch.translate(event)).match
+            self._callbacks = {**self._callbacks, event: (matches, (*known, callback))}
 
     def _remove(self, event: str, callback: Callback) -> bool:
         """Take a callback away; tell whether it was there."""
-        known = self._callbacks.get(event, ())
+        matches, known = self._callbacks.get(event, _NOBODY)
         if callback not in known:
             return False
         left = tuple(own for own in known if own != callback)
-        table = {**self._callbacks, event: left}
-        self._callbacks = {pattern: own for pattern, own in table.items() if own}
+        table = {**self._callbacks, event: (matches, left)}
+        self._callbacks = {pattern: own for pattern, own in table.items() if own[1]}
         return True
+
+
+_NOBODY: Any = (None, ())
 
 
 def prefixed(namespace: str, name: str) -> str:

@@ -217,7 +217,7 @@ class Channels:
             return
         self._news.put(_CLOSE)
         if threading.current_thread() is not self._thread and not self._is_callback():
-            self._thread.join(timeout)
+            self._thread.join(min(timeout, threading.TIMEOUT_MAX))
 
     def __enter__(self) -> Channels:
         self.connect()

@@ -52,10 +52,6 @@ class Link:
         self.due: Optional[float] = None
         self._backoff = backoff
 
-    def wanted(self, now: float) -> None:
-        """Have the first attempt made now."""
-        self.due = now
-
     def trying(self) -> None:
         """An attempt begins."""
         self.status = StatusType.connecting

@@ -35,7 +35,7 @@ def from_cell(cell: str) -> Any:
         return None
     try:
         return _DECODER.decode(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import Any, Iterator, List, Union
 
 from ._append_file import AppendFile, lines
 from ._cells import from_cell, to_cell
@@ -15,6 +16,9 @@ from ._rows import FIELDS, Row
 __all__ = ["CSVFile"]
 
 HEAD = (",".join(FIELDS) + "\n").encode("ascii")
+
+_limit_lock = threading.Lock()
+"""Held while the limit of `csv`, one for the whole process, is another than it was."""
 
 
 class CSVFile(AppendFile):
@@ -44,7 +48,7 @@ class CSVFile(AppendFile):
             if number == 1:
                 continue
             try:
-                cells = next(csv.reader([line.decode("utf-8")], strict=True))
+                cells = _cells(line.decode("utf-8"))
                 if len(cells) != len(FIELDS):
                     raise ValueError(f"it has {len(cells)} cells, not {len(FIELDS)}")
             except (ValueError, csv.Error) as error:
@@ -52,3 +56,15 @@ class CSVFile(AppendFile):
                 continue
             row = {field: from_cell(cell) for field, cell in zip(FIELDS, cells) if cell}
             yield row
+
+
+def _cells(line: str) -> List[str]:
+    """Read one row, however long its cells: `csv` refuses those beyond a limit."""
+    if len(line) <= csv.field_size_limit():
+        return next(csv.reader([line], strict=True))
+    with _limit_lock:
+        before = csv.field_size_limit(len(line))
+        try:
+            return next(csv.reader([line], strict=True))
+        finally:
+            csv.field_size_limit(before)

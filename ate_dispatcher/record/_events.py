@@ -182,7 +182,7 @@ class Events:
             raise ValueError(f"there is no event {row.get('event')!r}")
         try:
             return make(self, row)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
 
     def _recording(self, row: Row) -> None:

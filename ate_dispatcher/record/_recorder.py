@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, Optional, Tuple, Type, Union
 
+from .._checks import check_whole
 from .._exceptions import (
     ATEDispatcherError,
     InvalidArgumentError,
@@ -106,10 +107,7 @@ class Recorder(ResultListener):
                 f"durable must be one of {', '.join(DURABLE)}, not {durable!r}"
             )
         if rotate_bytes is not None:
-            if isinstance(rotate_bytes, bool) or not isinstance(rotate_bytes, int):
-                raise InvalidTypeError(f"rotate_bytes must be a whole number, not {rotate_bytes!r}")
-            if rotate_bytes < 1:
-                raise InvalidArgumentError(f"rotate_bytes must be at least 1, not {rotate_bytes}")
+            check_whole(rotate_bytes, "rotate_bytes")
         if on_error is not None and not callable(on_error):
             raise InvalidTypeError(f"on_error must be callable, not {on_error!r}")
         super().__init__(**options)

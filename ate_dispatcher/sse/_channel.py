@@ -23,6 +23,7 @@ from typing import (
     Union,
 )
 
+from .._checks import check_seconds
 from .._exceptions import (
     InvalidArgumentError,
     InvalidTypeError,
@@ -401,11 +402,10 @@ class AbstractChannel(abc.ABC):
 
 def seconds(value: Any, name: str) -> float:
     """Give a number of seconds back, or raise: it is not negative, and not endless."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidTypeError(f"{name} must be a number of seconds, not {value!r}")
-    if value < 0 or not isfinite(value):
+    number = check_seconds(value, name)
+    if number < 0 or not isfinite(number):
         raise InvalidArgumentError(f"{name} must be a time of zero or more, not {value!r}")
-    return value
+    return number
 
 
 def _store(envelope: Envelope, connections: Iterable[Connection]) -> None:

@@ -8,7 +8,7 @@ from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Deque, Iterable, List, Optional
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._checks import check_whole
 from ._message import Envelope
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Connection:
 
     def __init__(self, listener: Optional[MessageQueueListener], capacity: int = CAPACITY) -> None:
         self.listener = listener
-        self.capacity = check_capacity(capacity)
+        self.capacity = check_whole(capacity, "capacity")
         self.lost = self.slow = self.errors = 0
         self._ready = threading.Condition(threading.Lock())
         self._waiting: Deque[Envelope] = deque()
@@ -230,17 +230,8 @@ class ConnectionsFactory:
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self.capacity = check_capacity(capacity)
+        self.capacity = check_whole(capacity, "capacity")
 
     def create(self, listener: Optional[MessageQueueListener]) -> Connection:
         """Make the connection of a listener, or of who watches the channel (None)."""
         return Connection(listener, self.capacity)
-
-
-def check_capacity(capacity: Any) -> int:
-    """Give a capacity back, or raise: it is a whole number of at least one."""
-    if isinstance(capacity, bool) or not isinstance(capacity, int):
-        raise InvalidTypeError(f"capacity must be a whole number, not {capacity!r}")
-    if capacity < 1:
-        raise InvalidArgumentError(f"capacity must be at least 1, not {capacity}")
-    return capacity

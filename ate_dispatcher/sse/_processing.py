@@ -8,7 +8,8 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from functools import partial
 from typing import Any, Callable, Deque, Dict, Optional, Set, Tuple
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._checks import check_whole
+from .._exceptions import InvalidTypeError
 from ._channel import AbstractChannel, ListenerOrId
 from ._connection import Connection
 from ._message import MESSAGE_TYPE_CLOSED, Envelope, MessageContract
@@ -47,10 +48,7 @@ class DataProcessingChannel(AbstractChannel):
         executor_class: Callable[..., Executor] = ThreadPoolExecutor,
     ) -> None:
         super().__init__(stream_delay_seconds)
-        if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-            raise InvalidTypeError(f"max_workers must be a whole number, not {max_workers!r}")
-        if max_workers < 1:
-            raise InvalidArgumentError(f"max_workers must be at least 1, not {max_workers}")
+        check_whole(max_workers, "max_workers")
         if not callable(executor_class):
             raise InvalidTypeError(
                 f"executor_class must be a class of executors, not {executor_class!r}"

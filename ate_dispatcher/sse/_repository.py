@@ -7,6 +7,7 @@ import threading
 from typing import Any, Dict, Generic, List, Optional, Tuple, TypeVar
 from urllib.parse import quote, unquote
 
+from .._checks import check_whole
 from .._codec import decode, encode
 from .._exceptions import InvalidArgumentError, InvalidTypeError, NameTakenError, UnknownIdError
 from ._channel import AbstractChannel
@@ -40,7 +41,7 @@ class AbstractChannelRepository(abc.ABC, Generic[AnyChannel]):
         if storage is not None and not isinstance(storage, KeyValueStorage):
             raise InvalidTypeError(f"storage must be a KeyValueStorage, not {storage!r}")
         self._storage = MemoryStorage() if storage is None else storage
-        self._capacity = capacity
+        self._capacity = check_whole(capacity, "capacity")
         self._live: Dict[str, AnyChannel] = {}
         # Held while a channel is made or brought back, so that there is one of an id at a time;
         # reentrant, for a subclass's own `build` runs under it.

@@ -10,6 +10,7 @@ from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import Any, Callable, Iterable, List, Optional, Tuple
 
+from .._checks import check_seconds, check_sites
 from .._exceptions import (
     InvalidArgumentError,
     InvalidTypeError,
@@ -67,14 +68,15 @@ class SiteBarrier:
     ) -> None:
         if not callable(action):
             raise InvalidTypeError(f"the action must be callable, not {action!r}")
-        if isinstance(margin, bool) or not isinstance(margin, (int, float)):
-            raise InvalidTypeError(f"margin must be a number of seconds, not {margin!r}")
-        if not margin >= 0:
+        if not check_seconds(margin, "margin") >= 0:
             raise InvalidArgumentError(f"margin must not be negative, it is {margin}")
+        listed = None if sites is None else check_sites(sites)
+        if listed == ():
+            raise InvalidArgumentError("a SiteBarrier needs at least one site")
         self._action = action
         self._margin = margin
         self._lock = threading.Lock()
-        self._rendezvous = Rendezvous(None if sites is None else _checked(sites))
+        self._rendezvous = Rendezvous(listed)
 
     # ---- for users -----------------------------------------------------------------------------
 
@@ -277,15 +279,3 @@ def _own_copy(error: BaseException) -> BaseException:
         return error
     own.__cause__ = error.__cause__
     return own.with_traceback(None)
-
-
-def _checked(sites: Iterable[Any]) -> List[Any]:
-    if isinstance(sites, str):
-        raise InvalidTypeError(f"sites must be a list of sites, not the string {sites!r}")
-    listed = list(sites)
-    if not listed:
-        raise InvalidArgumentError("a SiteBarrier needs at least one site")
-    for site in listed:
-        if isinstance(site, bool) or not isinstance(site, (int, str)):
-            raise InvalidTypeError(f"a site must be a number or a string, not {site!r}")
-    return listed

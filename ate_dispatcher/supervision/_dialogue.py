@@ -11,6 +11,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
 from .._exceptions import InvalidTypeError, RemoteError
+from .._wording import text_of
 
 __all__ = [
     "Answer",
@@ -128,8 +129,4 @@ def raised(error: BaseException) -> BaseException:
             return error
     except Exception:
         pass
-    try:
-        text = str(error)
-    except Exception as failure:
-        text = f"its str() raised {type(failure).__name__}"
-    return RemoteError(type(error).__name__, text)
+    return RemoteError(type(error).__name__, text_of(error))

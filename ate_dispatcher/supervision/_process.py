@@ -11,6 +11,7 @@ from multiprocessing.process import current_process
 from time import monotonic
 from typing import Any, Callable, Generator, Optional
 
+from .._checks import check_seconds
 from .._exceptions import (
     InvalidArgumentError,
     InvalidTypeError,
@@ -77,9 +78,7 @@ class ProcessProducer(Producer):
         if not callable(factory):
             raise InvalidTypeError(f"a factory must be callable, not {factory!r}")
         for what, seconds in (("grace", grace), ("start_within", start_within)):
-            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-                raise InvalidTypeError(f"{what} must be a number of seconds, not {seconds!r}")
-            if not 0 <= seconds < inf:
+            if not 0 <= check_seconds(seconds, what) < inf:
                 raise InvalidArgumentError(f"{what} must be finite and not negative: {seconds!r}")
         try:
             pickled = pickle.dumps(factory)

@@ -7,6 +7,7 @@ from math import inf
 from typing import List, Optional
 
 from .._backoff import Backoff
+from .._checks import check_seconds
 from .._exceptions import InvalidArgumentError, InvalidTypeError
 
 __all__ = ["Failures", "Restart"]
@@ -33,9 +34,7 @@ class Restart:
             raise InvalidTypeError(f"attempts must be a whole number, not {attempts!r}")
         if attempts < 0:
             raise InvalidArgumentError(f"attempts must not be negative, it is {attempts}")
-        if isinstance(per, bool) or not isinstance(per, (int, float)):
-            raise InvalidTypeError(f"per must be a number of seconds, not {per!r}")
-        if not 0 < per < inf:
+        if not 0 < check_seconds(per, "per") < inf:
             raise InvalidArgumentError(f"per must be positive and finite, it is {per}")
         if backoff is not None and not isinstance(backoff, Backoff):
             raise InvalidTypeError(f"backoff must be a Backoff, not {backoff!r}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any, NamedTuple, Optional
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._checks import check_seconds
+from .._exceptions import InvalidArgumentError
 
 __all__ = ["Look", "StallWatch"]
 
@@ -34,9 +35,7 @@ class StallWatch:
     """
 
     def __init__(self, after: float) -> None:
-        if isinstance(after, bool) or not isinstance(after, (int, float)):
-            raise InvalidTypeError(f"stall_after must be a number of seconds, not {after!r}")
-        if not 0 < after < inf:
+        if not 0 < check_seconds(after, "stall_after") < inf:
             raise InvalidArgumentError(f"stall_after must be positive and finite, it is {after}")
         self.after = float(after)
         self._idle = 0

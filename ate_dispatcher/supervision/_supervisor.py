@@ -19,6 +19,7 @@ from .._routes import Subject
 from .._states import AgentState
 from .._topics import check_subject
 from .._waiting import acquire, limit_of
+from .._wording import text_of
 from ..dispatcher import ATEDispatcher
 from ._restart import Restart
 from ._stalls import StallWatch
@@ -28,8 +29,6 @@ __all__ = ["Supervised", "Supervisor"]
 logger = logging.getLogger("ate_dispatcher")
 
 Factory = Callable[[], Producer]
-
-_LIVE = (AgentState.NEW, AgentState.STARTING, AgentState.READY, AgentState.BUSY)
 
 
 class Supervised:
@@ -77,8 +76,10 @@ class Supervised:
         # Whether a look is on its way. Written by the supervisor (False before it looks) and by the
         # dispatcher's thread (True after it has delivered): see `_deliver`.
         self._watched = False
+        # Released once, by who sets the flag; who has waited holds it for a moment more.
         self._over = threading.Lock()
         self._over.acquire()
+        self._is_over = False  # under the supervisor's lock
 
     @property
     def state(self) -> AgentState:
@@ -89,7 +90,13 @@ class Supervised:
         return producer._ate_state()
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Wait until supervision is over: it was stopped, or given up. False if time ran out."""
+        """Wait until supervision is over: it was stopped, or given up.
+
+        Returns
+        -------
+        bool
+            False if `timeout` (seconds) ran out first.
+        """
         if not acquire(self._over, limit_of(timeout)):
             return False
         self._over.release()  # for whoever else waits
@@ -198,15 +205,17 @@ class Supervisor:
             failure = error  # the name in `except` is gone when the call below is made
             self._mailbox.put(lambda: self._failed(ward, _worded(ward, failure), failure))
         with self._lock:
-            if self._ended:  # meanwhile: the dispatcher sees to the producer
-                ward._over.release()
-                return ward
-            self._wards.append(ward)
-            if self._thread is None:
+            ended = self._ended
+            if not ended:
+                self._wards.append(ward)
+            if not ended and self._thread is None:
                 self._thread = thread = threading.Thread(
                     target=self._serve, name=f"{self._dispatcher.name}-supervisor", daemon=True
                 )
                 thread.start()
+        if ended:  # meanwhile: the dispatcher sees to the producer
+            self._release(ward)
+            return ward
         self._mailbox.put(_nothing)  # there is something new to wait for
         return ward
 
@@ -222,7 +231,14 @@ class Supervisor:
         return {name: ward.state for name, ward in self.supervised.items()}
 
     def stop(self, timeout: Optional[float] = None) -> bool:
-        """End supervision; the producers go on. True once its thread has ended."""
+        """End supervision; the producers go on.
+
+        Returns
+        -------
+        bool
+            Whether its thread has ended: False if `timeout` (seconds) ran out, and at once on a
+            thread of the library.
+        """
         self._end()
         thread = self._thread
         if thread is None or getattr(local, "role", None) is not None:
@@ -368,8 +384,11 @@ class Supervisor:
         self._release(ward)
 
     def _release(self, ward: Supervised) -> None:
+        """Wake whoever waits for the end of its supervision; only the first time."""
         ward._due = None
-        if ward._over.locked():
+        with self._lock:
+            first, ward._is_over = not ward._is_over, True
+        if first:
             ward._over.release()
 
     # ---- stalls --------------------------------------------------------------------------------
@@ -421,11 +440,7 @@ def _worded(ward: Supervised, error: BaseException) -> str:
 
 
 def _said(error: Optional[BaseException]) -> str:
-    """Say what was raised; an error whose own wording fails must not end the supervisor."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
+    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def _at_work(producer: Producer, launched: float) -> Tuple[Optional[float], str]:

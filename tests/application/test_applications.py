@@ -1064,6 +1064,53 @@ def test_a_handler_that_hangs_is_cancelled_after_the_timeout(app, client):
     assert [step[0] for step in log] == ["enter", "exit"]
 
 
+def test_a_cancelled_entering_leaves_nothing(provider, monkeypatch):
+    """Sockets: the connection that is made all the same is closed, and so are the threads."""
+    gate, connected = Gate(), []
+    connect = Distributer.connect
+
+    def slowly(bus):
+        gate.park()
+        connected.append(connect(bus))
+
+    monkeypatch.setattr(Distributer, "connect", slowly)
+    socket = provider.async_socket()
+
+    async def main():
+        entering = asyncio.ensure_future(socket.__aenter__())
+        await asyncio.get_running_loop().run_in_executor(None, gate.wait_parked)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        gate.open()
+
+    asyncio.run(main())
+    socket._asking.shutdown(wait=True)
+    assert [bus._connected for bus in connected] == [None]
+    assert socket.stopping
+
+
+@pytest.mark.parametrize("timeout", [None, float("inf")])
+def test_a_stop_that_waits_for_ever(app, client, timeout):
+    """The way out: it leaves the bus, and ends a producer that sleeps without end, all the same."""
+    begun, ended = queue.Queue(), []
+    app.application("a")(lambda message, socket, state: begun.put(message.payload))
+
+    @app.producer()
+    def forever(socket, state):
+        begun.put("asleep")
+        ended.append(socket.sleep(float("inf")))
+
+    with app:
+        assert taken(begun) == "asleep"
+        client.publish(Message(1, "a"))
+        assert taken(begun) == 1
+        buses = tuple(app._run._buses.values())
+        assert app.stop(timeout)
+    assert ended == [False]
+    assert [bus._closed for bus in buses] == [True]
+
+
 @pytest.mark.parametrize("timeout", [-1, "1", True, float("nan")])
 def test_a_stop_timeout_that_cannot_be_meant(app, timeout):
     """Bad input: told, and nothing is stopped."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import uuid
 
 import pytest
 
@@ -26,7 +25,6 @@ from ate_dispatcher import (
     current_request,
 )
 from ate_dispatcher.bridge import AgentHost, Bridge
-from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import ScriptedProducer
 
 BOUND = 60
@@ -34,30 +32,6 @@ QUICK = 0.02  # a heartbeat in seconds: what waits for one waits little
 NEVER = 3600  # a heartbeat in seconds: no pause of this machine makes a host look lost
 
 OK, ERROR = OutcomeStatus.OK, OutcomeStatus.ERROR
-
-
-@pytest.fixture
-def url():
-    return f"memory://{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def host(url):
-    with AgentHost(url, name="rack2", heartbeat=NEVER) as host:
-        yield host
-
-
-@pytest.fixture
-def bridge(dispatcher, url):
-    with Bridge(dispatcher, url, name="bridge") as bridge:
-        yield bridge
-
-
-@pytest.fixture
-def stranger(url):
-    """Somebody else on the same bus."""
-    with Distributer(url) as bus:
-        yield bus
 
 
 # ---- discovery -----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 
 import pytest
 
@@ -36,17 +35,6 @@ class Needs(Producer):
 
 not_a_class = 5
 """
-
-
-@pytest.fixture
-def url():
-    return f"memory://{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def host(url):
-    with AgentHost(url, name="rack2", heartbeat=60) as host:
-        yield host
 
 
 def fails(capsys, *arguments):
@@ -97,9 +85,9 @@ def test_send_lets_nobody_drive_the_terminal(url, host, capsys):
     assert json.loads(out)["value"] == evil
 
 
-def test_listen_lets_nobody_drive_the_terminal(capsys):
+def test_listen_lets_nobody_drive_the_terminal(url, capsys):
     """As send does, with the topic."""
-    with ATEDispatcher() as dispatcher, AgentHost(f"memory://{uuid.uuid4().hex}") as host:
+    with ATEDispatcher() as dispatcher, AgentHost(url) as host:
         dispatcher.add(_Printer(False, host), "t\x1b")
         dispatcher.add(ScriptedProducer("\x9b", name="p"), "t\x1b")
         dispatcher.send_request("t\x1b", ttl=60_000).wait(BOUND, delivered=True)

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from math import inf
 from time import monotonic
-
-import pytest
 
 from ate_dispatcher import OutcomeStatus, Producer, RequestStatus, current_request
 from ate_dispatcher._listener import FunctionListener
 from ate_dispatcher.bridge import AgentHost, Bridge, _host
 from ate_dispatcher.bridge._remote import RemoteListener
-from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import ScriptedProducer
 
 BOUND = 60
 NEVER = 3600  # a heartbeat in seconds: what waits for one waits too long
-
-
-@pytest.fixture
-def url():
-    return f"memory://{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-def host(url):
-    with AgentHost(url, name="rack2", heartbeat=NEVER) as host:
-        yield host
-
-
-@pytest.fixture
-def bridge(dispatcher, url):
-    with Bridge(dispatcher, url, name="bridge") as bridge:
-        yield bridge
-
-
-@pytest.fixture
-def stranger(url):
-    """Somebody else on the same bus."""
-    with Distributer(url) as bus:
-        yield bus
 
 
 class Patient(Producer):

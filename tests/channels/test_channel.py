@@ -50,6 +50,17 @@ def test_registering_twice_is_once():
     assert own.callbacks("a") == (("a", print), ("*", print))
 
 
+def test_nothing_is_kept_of_a_pattern_that_has_left():
+    """Events: a channel that lives long may see any number of them come and go."""
+    kept = channel(("a", print))
+    used = channel(("a", print), *((f"request.{number}", repr) for number in range(100)))
+    for number in range(100):
+        assert used._remove(f"request.{number}", repr)
+    sizes = [{name: len(held) for name, held in vars(own).items() if isinstance(held, dict)}
+             for own in (kept, used)]  # fmt: skip
+    assert sizes[0] == sizes[1]
+
+
 def test_removing():
     """Events: a pattern leaves with its last callback; what is not there is no error."""
     own = channel(("a", print), ("a", repr), ("b", print))

@@ -256,6 +256,14 @@ def test_a_callback_may_close(bus):
     assert channels.status is StatusType.closed
 
 
+def test_closing_may_wait_for_ever(bus):
+    """Life: infinity is longer than the platform can wait."""
+    channels = Channels(bus)
+    channels.connect()
+    channels.close(float("inf"))
+    assert not channels._thread.is_alive()
+
+
 def test_unregister_does_not_wait_for_the_callback(channels):
     """Life: one that waits for the thread that unregisters it does not stop it."""
     gate = Gate()

@@ -10,7 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from brokers import Kafka, needed
+from brokers import Kafka, needed, until
 from conftest import BOUND
 
 from ate_dispatcher import (
@@ -76,14 +76,6 @@ def in_background(*targets):
         for thread in threads:
             thread.join(BOUND)
             assert not thread.is_alive()
-
-
-def until(condition):
-    """Wait for what other threads do by themselves."""
-    limit = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 # ---- URLs ----------------------------------------------------------------------------------------

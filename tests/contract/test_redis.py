@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from brokers import Redis, needed
+from brokers import Redis, needed, until
 from conftest import BOUND
 
 from ate_dispatcher import BusConnectionError, BusTimeoutError, BusURLError
@@ -39,14 +39,6 @@ def private():
     needed(Redis)
     with Redis() as running:
         yield running
-
-
-def until(condition):
-    """Wait for what the server does by itself."""
-    limit = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 # ---- URLs ----------------------------------------------------------------------------------------

@@ -228,6 +228,17 @@ def test_c9_an_idle_agent_is_no_straggler_of_a_limit(gate):
     assert not listener.is_alive()
 
 
+def test_c9_a_grace_without_end():
+    """C9: it may be infinite, which is longer than the platform can wait."""
+    dispatcher = ATEDispatcher(grace=float("inf"))
+    dispatcher.start()
+    request = dispatcher.send_request("t")
+    told = threading.Event()
+    request.add_done_callback(lambda request: told.set())  # so there is a callback thread
+    assert told.wait(60)
+    assert dispatcher.stop().clean
+
+
 def test_c9_a_dispatcher_made_while_the_others_are_listed(monkeypatch):
     """C9: the way out does not stumble over another thread that makes one just then."""
     one, other = ATEDispatcher(), ATEDispatcher()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import logging
 import os
@@ -140,6 +141,19 @@ def test_a_csv_row_is_a_line_of_readable_cells(tmp_path):
     assert any(",v,a,0,OK,5.01," in line for line in text)
 
 
+def test_a_value_of_any_size_is_read_back(kind, path):
+    """A waveform: as text it is longer than the cells that `csv` reads by default."""
+    waveform = [0.123456789] * 20_000
+    with ATEDispatcher() as dispatcher:
+        dispatcher.add(kind(path), "v")
+        dispatcher.add(ScriptedProducer(waveform, name="scope"), "v")
+        assert dispatcher.send_request("v", ttl=60_000).wait(10, delivered=True)
+    limit = csv.field_size_limit()
+    outcome, end = read(path)
+    assert outcome.value == end.values["scope"] == waveform
+    assert csv.field_size_limit() == limit
+
+
 # ---- files that are there, parts -----------------------------------------------------------------
 
 
@@ -257,6 +271,19 @@ def test_a_line_that_is_damaged_is_a_gap(recorder, tmp_path):
         assert [told(e)[:2] for e in rest if isinstance(e, RecordedOutcome)] == [
             told(e)[:2] for i, e in enumerate(heard) if i != 2 and not hasattr(e, "roster")
         ]
+
+
+@pytest.mark.parametrize("recorder", [JSONLinesRecorder, CSVRecorder])
+@pytest.mark.parametrize("depth", [700, 3000])  # it depends on the interpreter who stumbles
+def test_a_line_that_is_nested_too_deeply(recorder, depth, tmp_path):
+    """No recorder writes such; what stands behind it is read."""
+    path = tmp_path / "run"
+    heard = run(recorder(path)).events
+    deep = "[" * depth + "]" * depth
+    path.write_bytes(path.read_bytes().replace(b"5.01", deep.encode(), 1))
+    events = list(read(path))
+    assert len(events) == len(heard)  # a gap, a text or, where that goes well, the lists
+    assert told(events[-1]) == told(heard[-1])
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b'{"event":"outcome"}\n'])

@@ -299,6 +299,13 @@ def test_a_repository_of_ones_own():
     assert type(Repository(storage).load("c")) is Loud
 
 
+def test_a_capacity_that_cannot_be_is_refused_at_the_call():
+    """And not where the first channel is made."""
+    for wrong, error in ((0, InvalidArgumentError), ("3", InvalidTypeError)):
+        with pytest.raises(error, match="capacity must be"):
+            SSEChannelRepository(capacity=wrong)
+
+
 def test_bad_channel_data():
     """Nothing is stored of it."""
     storage = MemoryStorage()

@@ -219,6 +219,17 @@ def test_one_that_no_dispatcher_has_any_more_is_made_safe_before_the_process_end
     assert (code, sorted(said), errors) == (0, ["safe alone", "safe removed"], "")
 
 
+def test_safe_states_may_take_for_ever():
+    """Also where nobody has called `stop`: infinity is longer than the platform can wait."""
+    code, said, errors = run(
+        """
+        _lifetime.EXIT_SECONDS = 0.2
+        begin(ATEDispatcher(safe_within=float("inf")))
+        """
+    )
+    assert (code, said, errors) == (0, MADE_SAFE, "")
+
+
 def test_a_supply_that_hangs_does_not_keep_the_process():
     """It is named on the way out, the others are safe, and the process ends."""
     code, said, errors = run(

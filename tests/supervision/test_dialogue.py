@@ -88,7 +88,7 @@ def test_an_error_that_survives_the_way_goes_as_it_is():
         (TwoParts("dmm", "no signal"), "TwoParts", "dmm: no signal"),
         (Turned("dmm"), "Turned", "dmm"),
         (ValueError(Shy()), "ValueError", "shy"),
-        (Dumb("dmm", "x"), "Dumb", "its str() raised OSError"),
+        (Dumb("dmm", "x"), "Dumb", "(its str() raised OSError)"),
     ],
 )
 def test_an_error_that_does_not_is_told_by_its_name_and_its_text(error, kind, text):

@@ -383,6 +383,8 @@ def test_what_cannot_be_meant_is_refused_at_the_call():
         SiteBarrier(5)
     with pytest.raises(InvalidTypeError, match="not the string '012'"):
         SiteBarrier(print, sites="012")
+    with pytest.raises(InvalidTypeError, match="sites must be a list, not 5"):
+        SiteBarrier(print, sites=5)
     with pytest.raises(InvalidTypeError, match=r"a site must be a number or a string, not 1\.5"):
         SiteBarrier(print, sites=[1.5])
     with pytest.raises(InvalidArgumentError, match="needs at least one site"):

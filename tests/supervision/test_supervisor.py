@@ -497,6 +497,18 @@ def test_it_supervises_many(timed, clock, supervisor, states):
     assert set(supervisor.states) == {"well", "dmm"}
 
 
+def test_waiting_for_the_end_while_the_supervisor_ends_too(timed, states):
+    """Who waited holds the lock for a moment more: it is not taken out of its hands."""
+    supervisor = Supervisor(timed)
+    ward = supervisor.run(Faulty, "t")
+    states.until(READY)
+    ward.producer.stop()
+    assert ward.wait(BOUND)
+    with ward._over:  # as in `wait`, which gives it back
+        assert supervisor.stop(BOUND)
+    assert ward.wait(0)
+
+
 # ---- bad input -----------------------------------------------------------------------------------
 
 

@@ -14,11 +14,12 @@ import pika.exceptions
 from pika.adapters.select_connection import IOLoop
 
 from ..._backoff import Backoff
-from ..._exceptions import BusTimeoutError, BusURLError, InvalidArgumentError
+from ..._exceptions import BusTimeoutError, InvalidArgumentError
 from ..._topics import TopicFilter
 from .._driver import Capabilities, Driver, Inbox
 from .._grammar import Spelling, Words
-from .._tls import TLS_OPTIONS, tls_context
+from .._outbox import Outbox, Outgoing, Pending
+from .._tls import TLS_OPTIONS, refuse_tls, tls_context
 from .._url import BusURL, seconds, text, whole
 
 __all__ = ["AmqpDriver"]
@@ -74,17 +75,12 @@ class AmqpDriver(Driver):
     def __init__(self, url: BusURL) -> None:
         super().__init__(url)
         url.place(5672)
-        tls = [name for name in TLS_OPTIONS if name in self.settings]
-        if tls and url.scheme != "amqps":
-            raise BusURLError(
-                f"the option {tls[0]!r} needs amqps://, {url.scheme}:// is not encrypted"
-            )
+        if url.scheme != "amqps":
+            refuse_tls(url, self.settings, "amqps")
         # Guards what follows; held for a step, never while anything waits.
         self._lock = threading.Lock()
-        self._outbox: List[_Message] = []
-        self._kicked = False
-        """Whether the loop knows, or will be told, that there is something in the outbox."""
-        self._waiters: Dict[_Waiter, None] = {}
+        self._outbox = Outbox()
+        self._pending: Dict[Pending, None] = {}
         self._closed = False
 
     # ---- life ------------------------------------------------------------------------------------
@@ -139,9 +135,9 @@ class AmqpDriver(Driver):
 
     def _shut(self) -> None:
         with self._lock:
-            waiters = tuple(self._waiters)
-        for waiter in (*waiters, *self.taken()):
-            waiter.finish(CLOSED)
+            pending = tuple(self._pending)
+        for own in (*pending, *self.taken()):
+            own.finish(CLOSED)
         self._publisher.lost(CLOSED)
         for link in self._links:
             link.end()
@@ -154,24 +150,24 @@ class AmqpDriver(Driver):
             self._loop.stop()
 
     def _call(
-        self, what: str, channel: _Channel, work: Callable[[_Waiter], None], timeout: float
+        self, what: str, channel: _Channel, work: Callable[[Pending], None], timeout: float
     ) -> None:
-        """Have the loop's thread do something, and wait until it has finished the waiter."""
-        waiter = _Waiter()
+        """Have the loop's thread do something, and wait until it has finished what is pending."""
+        pending = Pending()
         with self._lock:
             if self._closed:
                 raise self.failed(what, CLOSED)
-            self._waiters[waiter] = None
-        self._loop.add_callback_threadsafe(partial(work, waiter))
+            self._pending[pending] = None
+        self._loop.add_callback_threadsafe(partial(work, pending))
         try:
-            answered = waiter.wait(timeout)
+            answered = pending.wait(timeout)
         finally:
             with self._lock:
-                del self._waiters[waiter]
+                del self._pending[pending]
         if not answered:
             raise self._late(what, channel, timeout)
-        if waiter.error:
-            raise self.failed(what, waiter.error)
+        if pending.error:
+            raise self.failed(what, pending.error)
 
     def _late(self, what: str, channel: _Channel, timeout: float) -> BusTimeoutError:
         why = f"{channel.why or 'no answer'} for {timeout:g} s"
@@ -181,30 +177,27 @@ class AmqpDriver(Driver):
 
     def publish(self, words: Words, payload: bytes) -> None:
         """Have it sent, and wait for the broker's confirm."""
-        message = _Message(_checked(SPELLING.topic(words)), payload)
+        message = Outgoing(_checked(SPELLING.topic(words)), payload)
         with self._lock:
             if self._closed:
                 raise self.failed("publishing", CLOSED)
-            self._outbox.append(message)
-            kick, self._kicked = not self._kicked, True
+            kick = self._outbox.add(message)
         if kick:
             self._loop.add_callback_threadsafe(self._publisher.send)
         if not message.wait(self.timeout):
             with self._lock:
-                if message in self._outbox:
-                    self._outbox.remove(message)
-                    raise self._late("publishing", self._publisher, self.timeout)
+                unsent = self._outbox.withdraw(message)
+            if unsent:
+                raise self._late("publishing", self._publisher, self.timeout)
             why = f"no confirm within {self.timeout:g} s; it may yet arrive"
             raise BusTimeoutError(str(self.failed("publishing", why)))
         if message.error:
             raise self.failed("publishing", message.error)
 
-    def taken(self) -> List[_Message]:
+    def taken(self) -> List[Outgoing]:
         """Empty the outbox; the next one has to kick the loop."""
         with self._lock:
-            messages, self._outbox = self._outbox, []
-            self._kicked = False
-        return messages
+            return self._outbox.take()
 
     def subscribe(
         self, filters: Sequence[TopicFilter], group: str, inbox: Inbox
@@ -215,43 +208,10 @@ class AmqpDriver(Driver):
         try:
             self._call("subscribing", consumer, consumer.enter, self.timeout)
         except BaseException:
-            self._loop.add_callback_threadsafe(partial(consumer.leave, _Waiter()))
+            self._loop.add_callback_threadsafe(partial(consumer.leave, Pending()))
             raise
         # It waits for the broker's answer, so that a group's next message is not ours.
         return partial(self._call, "leaving", consumer, consumer.leave, FAREWELL)
-
-
-class _Waiter:
-    """What one thread waits for. That thread makes it, the loop's finishes it, once."""
-
-    __slots__ = ("_done", "_over", "error")
-
-    def __init__(self) -> None:
-        self.error = ""
-        self._over = False  # the loop's thread's
-        self._done = threading.Lock()  # released to wake who waits
-        self._done.acquire()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until it is finished; False if that takes too long."""
-        return self._done.acquire(timeout=timeout)
-
-    def finish(self, error: str = "") -> None:
-        """Wake who waits, and say what went wrong."""
-        if not self._over:
-            self._over, self.error = True, error
-            self._done.release()
-
-
-class _Message(_Waiter):
-    """What is published; its publisher waits for the confirm."""
-
-    __slots__ = ("key", "payload")
-
-    def __init__(self, key: str, payload: bytes) -> None:
-        super().__init__()
-        self.key = key
-        self.payload = payload
 
 
 # ---- what follows is the loop's thread's, but for `_Channel.why`, which others read --------------
@@ -349,15 +309,15 @@ class _Channel:
         self.why = "not connected"
         """Why it cannot be used; empty if it can."""
         self._backoff = Backoff(0.05, 5.0)
-        self._first: Optional[_Waiter] = None
-        self._gone: Optional[_Waiter] = None
+        self._first: Optional[Pending] = None
+        self._gone: Optional[Pending] = None
 
-    def enter(self, first: _Waiter) -> None:
+    def enter(self, first: Pending) -> None:
         """Begin, and tell what becomes of the first attempt."""
         self._first = first
         self.link.enter(self)
 
-    def leave(self, gone: _Waiter) -> None:
+    def leave(self, gone: Pending) -> None:
         """Close it for good, and tell when the broker knows."""
         self.link.channels.pop(self, None)
         self._gone = gone
@@ -421,7 +381,7 @@ class _Publisher(_Channel):
     def __init__(self, driver: AmqpDriver, link: _Link) -> None:
         super().__init__(driver, link)
         self._tag = 0
-        self._unconfirmed: Dict[int, _Message] = {}
+        self._unconfirmed: Dict[int, Outgoing] = {}
 
     def prepare(self, channel: Any) -> None:
         """Declare the exchange, and have every message confirmed."""
@@ -440,7 +400,9 @@ class _Publisher(_Channel):
             return
         for message in self.driver.taken():
             try:
-                self.channel.basic_publish(self.exchange, message.key, message.payload, PERSISTENT)
+                self.channel.basic_publish(
+                    self.exchange, message.topic, message.payload, PERSISTENT
+                )
             except Exception as error:
                 message.finish(_worded(error))
             else:

@@ -36,7 +36,7 @@ from ..._topics import TopicFilter
 from .._correlation import unique_word
 from .._driver import Capabilities, Driver, Inbox
 from .._grammar import Spelling, Words
-from .._tls import TLS_OPTIONS, tls_context
+from .._tls import TLS_OPTIONS, refuse_tls, tls_context
 from .._url import BusURL, OptionType, choice, text, whole
 
 __all__ = ["MqttDriver"]
@@ -244,9 +244,8 @@ class MqttDriver(Driver):
         self.place()
         if url.path.strip("/"):
             raise BusURLError(f"an {url.scheme}:// URL has no path, {url} has one")
-        tls = [name for name in TLS_OPTIONS if name in self.settings]
-        if tls and url.scheme != "mqtts":
-            raise BusURLError(f"the option {tls[0]!r} needs mqtts://, mqtt:// is not encrypted")
+        if url.scheme != "mqtts":
+            refuse_tls(url, self.settings, "mqtts")
         self._qos = int(self.settings.get("qos", 1))
         # Set by `connect`, before anything else is called.
         self._publisher: Optional[_Connection] = None

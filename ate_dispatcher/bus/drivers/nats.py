@@ -27,6 +27,7 @@ from ..._exceptions import (
 from ..._topics import REST, TopicFilter
 from .._driver import Capabilities, Driver, Inbox
 from .._grammar import Spelling, Words, is_exact
+from .._outbox import Outbox, Outgoing
 from .._tls import TLS_OPTIONS, tls_context
 from .._url import BusURL, flag, seconds, text
 
@@ -91,11 +92,9 @@ class NatsDriver(Driver):
             f"nats://{f'[{host}]' if ':' in host else host}:{port or 4222}" for host, port in hosts
         ]
         self._ping: float = self.settings.get("ping_interval", 5.0)
-        # Guards the outbox, `_kicked` and `_closed`; held for a step, never while anything waits.
+        # Guards the outbox and `_closed`; held for a step, never while anything waits.
         self._lock = threading.Lock()
-        self._outbox: List[_Message] = []
-        self._kicked = False
-        """Whether the loop knows, or will be told, that there is something in the outbox."""
+        self._outbox = Outbox()
         self._closed = False
         # All that follows is the loop's thread's.
         self._parts: Dict[_Part, None] = {}
@@ -283,20 +282,19 @@ class NatsDriver(Driver):
 
     def publish(self, words: Words, payload: bytes) -> None:
         """Have it sent, and wait for the answer."""
-        message = _Message(_checked(SPELLING.topic(words)), payload)
+        message = Outgoing(_checked(SPELLING.topic(words)), payload)
         with self._lock:
             if self._closed:
                 raise self.failed("publishing", "it is closed")
-            self._outbox.append(message)
-            kick, self._kicked = not self._kicked, True
+            kick = self._outbox.add(message)
         if kick:
             with contextlib.suppress(RuntimeError):  # closed since: `_shut` has told us
                 self._loop.call_soon_threadsafe(self._send)
         if not message.wait(self.timeout):
             with self._lock:
-                if message in self._outbox:
-                    self._outbox.remove(message)
-                    raise self._away("publishing")
+                unsent = self._outbox.withdraw(message)
+            if unsent:
+                raise self._away("publishing")
             raise self._translated("publishing", asyncio.TimeoutError())
         if isinstance(message.error, errors.MaxPayloadError):
             raise PayloadTooLargeError(
@@ -306,12 +304,10 @@ class NatsDriver(Driver):
         if message.error is not None:
             raise self._translated("publishing", message.error)
 
-    def _taken(self) -> List[_Message]:
+    def _taken(self) -> List[Outgoing]:
         """Empty the outbox; the next one has to kick us."""
         with self._lock:
-            messages, self._outbox = self._outbox, []
-            self._kicked = False
-        return messages
+            return self._outbox.take()
 
     def _send(self) -> None:
         """Send what is in the outbox, unless there is no connection: then it waits for one."""
@@ -397,41 +393,19 @@ def _checked(name: str) -> str:
     return name
 
 
-class _Message:
-    """What one publisher waits for. The publisher makes it, the loop's thread finishes it, once."""
-
-    __slots__ = ("_done", "error", "payload", "subject")
-
-    def __init__(self, subject: str, payload: bytes) -> None:
-        self.subject = subject
-        self.payload = payload
-        self.error: object = None
-        self._done = threading.Lock()  # released to wake the publisher
-        self._done.acquire()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait until it is finished; False if that takes too long."""
-        return self._done.acquire(timeout=timeout)
-
-    def finish(self, error: object = None) -> None:
-        """Wake the publisher."""
-        self.error = error
-        self._done.release()
-
-
 class _Batch:
     """Messages that wait for one answer. To nats-py it looks like the future of a PING."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client
-        self.messages: List[_Message] = []
+        self.messages: List[Outgoing] = []
 
     def set_result(self, answered: bool) -> None:
         """Take the server's answer: it has them all."""
         client = self._client
         del client.unanswered[self]
         for message in self.messages:
-            message.finish(client.refusal("publish", message.subject))
+            message.finish(client.refusal("publish", message.topic))
 
 
 class _Part:
@@ -508,7 +482,7 @@ class _Client(Client):
                 return complaint
         return None
 
-    def send(self, messages: Sequence[_Message]) -> None:
+    def send(self, messages: Sequence[Outgoing]) -> None:
         """Write messages and a PING, in one piece.
 
         Past the library: its `flush` sends the PING ahead of what it has not written yet.
@@ -521,7 +495,7 @@ class _Client(Client):
                 message.finish(errors.MaxPayloadError())
                 continue
             batch.messages.append(message)
-            lines += (b"PUB %b %d\r\n" % (message.subject.encode(), size), message.payload, b"\r\n")
+            lines += (b"PUB %b %d\r\n" % (message.topic.encode(), size), message.payload, b"\r\n")
         if lines:
             self.unanswered[batch] = None
             self._ping(batch, lines)

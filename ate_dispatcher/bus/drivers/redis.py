@@ -18,7 +18,7 @@ from ..._topics import REST, TopicFilter
 from .._correlation import unique_word
 from .._driver import Capabilities, Driver, Inbox
 from .._grammar import Spelling, Words, first_match, is_exact
-from .._tls import TLS_OPTIONS, tls_context
+from .._tls import TLS_OPTIONS, refuse_tls, tls_context
 from .._url import BusURL, seconds, text, whole
 
 __all__ = ["RedisDriver"]
@@ -83,9 +83,8 @@ class RedisDriver(Driver):
     def __init__(self, url: BusURL) -> None:
         super().__init__(url)
         url.place(6379)
-        tls = [name for name in TLS_OPTIONS if name in self.settings]
-        if tls and url.scheme != "rediss":
-            raise BusURLError(f"the option {tls[0]!r} needs rediss://, redis:// is not encrypted")
+        if url.scheme != "rediss":
+            refuse_tls(url, self.settings, "rediss")
         database = url.path.strip("/") or "0"
         if not (database.isascii() and database.isdigit()):
             raise BusURLError(f"the path of a {url.scheme}:// URL is a database's number")
