@@ -509,7 +509,13 @@ class Dispatching(Membership):
             elif isinstance(message, Probe):
                 message.answer()
             elif isinstance(message, Deregister):
-                message.passed()
+                agent = message.agent
+                if message.stop and not agent._ate_dispatchers():
+                    agent._ate_dismiss()
+                if message.stop and agent._ate_begun:
+                    agent._ate_fence(message.passed)
+                else:
+                    message.passed()
             elif isinstance(message, Register):
                 self._release(message.agent)
             elif isinstance(message, Attach):

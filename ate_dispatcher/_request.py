@@ -20,9 +20,11 @@ from typing import (
 )
 
 from ._callbacks import Callbacks, local
+from ._checks import check_seconds
 from ._delivery import Barrier
 from ._exceptions import (
     DeadlockError,
+    InvalidArgumentError,
     InvalidTypeError,
     NoCurrentRequestError,
     WaitTimeoutError,
@@ -299,7 +301,14 @@ class Request(Ledger):
         -------
         bool
             True if the full time was slept, False if it was cut short.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidArgumentError
+            `seconds` is no number, or negative.
         """
+        if not check_seconds(seconds, "seconds") >= 0:
+            raise InvalidArgumentError(f"seconds must not be negative, it is {seconds}")
         whole = seconds <= self.remaining()
         woken: SimpleQueue[bool] = SimpleQueue()
 
@@ -327,6 +336,8 @@ class Request(Ledger):
         For work that blocks in a call which something else can interrupt: abort the measurement,
         close the socket. It is not called when the producer answers first.
         """
+        if not callable(function):
+            raise InvalidTypeError(f"a callback must be callable, not {function!r}")
         worker = working_for.get(None)
         if worker is None or worker.running is not self:
             raise NoCurrentRequestError("on_cancel() works only inside the hook working on it")

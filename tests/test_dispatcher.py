@@ -82,6 +82,26 @@ def test_remove_is_the_opposite_of_add(dispatcher, gate):
     assert dispatcher.send_request("a").gather(BOUND).values == {"dmm": 3}
 
 
+def test_remove_at_a_dispatcher_that_has_stopped(gate):
+    """C9: an agent that no dispatcher has is stopped all the same, after what it has."""
+    stopped = ATEDispatcher()
+    stopped.start()
+    stopped.stop()
+    with ATEDispatcher() as other:
+        producer = ScriptedProducer(gate, name="dmm")
+        other.register_result_producer(producer, "t")
+        assert stopped.remove(producer, wait=True, timeout=BOUND)  # it never began: no work of ours
+        producer.start()
+        running = other.send_request("t", ttl=FOR_EVER)
+        gate.wait_parked()
+        other.deregister_result_producer(producer, "t", wait=True, timeout=0.01)
+        assert stopped.remove(producer, wait=True, timeout=0.01) is False
+        gate.open()
+        assert running.wait(BOUND)
+        producer.join(BOUND)
+        assert not producer.is_alive()
+
+
 def test_remove_of_what_another_dispatcher_has_too():
     """C9: it is taken out of the one and goes on in the other."""
     with ATEDispatcher() as first, ATEDispatcher() as second:

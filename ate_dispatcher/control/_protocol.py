@@ -42,6 +42,7 @@ from .._exceptions import (
     RemoteError,
     RequestFailedError,
 )
+from .._wording import short
 
 __all__ = ["KEEP_ALIVE", "Command", "Lines", "error_line", "line", "raised", "read_command"]
 
@@ -98,7 +99,7 @@ def read_command(text: bytes, token: Optional[str] = None) -> Command:
     """
     data = decode(text)
     if not isinstance(data, dict):
-        raise InvalidTypeError(f"a command must be a JSON object, not {_short(data)}")
+        raise InvalidTypeError(f"a command must be a JSON object, not {short(data)}")
     if token is not None:
         given = data.get("token")
         if not isinstance(given, str) or not hmac.compare_digest(
@@ -109,15 +110,15 @@ def read_command(text: bytes, token: Optional[str] = None) -> Command:
     if verb is None:
         raise InvalidArgumentError('a command must have a verb, as in {"v": "c"}')
     if not isinstance(verb, str):
-        raise InvalidTypeError(f"'v' must be a string, not {_short(verb)}")
+        raise InvalidTypeError(f"'v' must be a string, not {short(verb)}")
     if verb not in KEYS:
-        raise InvalidArgumentError(f"the verb {_short(verb)} is none of {', '.join(KEYS)}")
+        raise InvalidArgumentError(f"the verb {short(verb)} is none of {', '.join(KEYS)}")
     found = {name: _text(verb, name, data.get(name)) for name in MEANING}
     options = data.get("o")
     if options is None:
         options = {}
     if not isinstance(options, dict):
-        raise InvalidTypeError(f"'o' must be an object, not {_short(options)}")
+        raise InvalidTypeError(f"'o' must be an object, not {short(options)}")
     return Command(verb, found["c"], found["t"], found["r"], data.get("p"), options)
 
 
@@ -128,7 +129,7 @@ def _text(verb: str, name: str, value: Any) -> str:
             raise InvalidArgumentError(f"the verb {verb!r} needs {name!r}, {MEANING[name]}")
         return ""
     if not isinstance(value, str):
-        raise InvalidTypeError(f"{name!r} must be a string, {MEANING[name]}, not {_short(value)}")
+        raise InvalidTypeError(f"{name!r} must be a string, {MEANING[name]}, not {short(value)}")
     if needed and not value:
         raise InvalidArgumentError(f"{name!r}, {MEANING[name]}, must not be empty")
     return value
@@ -234,8 +235,3 @@ class Lines:
 
     def _too_long(self) -> PayloadTooLargeError:
         return PayloadTooLargeError(f"a line must not have more than {self._longest} bytes")
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -377,6 +377,26 @@ def test_closing_while_the_broker_is_away(start):
 # ---- what is MQTT's own --------------------------------------------------------------------------
 
 
+def test_closing_as_the_thread_of_paho_ends(broker):
+    """Closing: it forgets itself as its last act, between paho's two looks at it."""
+    bus = Distributer(broker.url).connect()
+    client = bus._connected._publisher.client
+    thread = client._thread
+
+    class Ending:
+        """The thread, until paho has looked at it once."""
+
+        def __ne__(self, other):
+            thread.join(BOUND)
+            client._thread = None
+            return True
+
+    client._thread = Ending()
+    bus.close()
+    assert client._thread is None
+    assert not thread.is_alive()
+
+
 def test_retained_messages(broker, bus, root, baskets):
     """Retained: a new subscriber gets the last one; the members of a group do not."""
     alone, shared = baskets(), baskets()

@@ -15,6 +15,8 @@ import ate_dispatcher
 from ate_dispatcher import (
     ATEDispatcher,
     ExecutorProducer,
+    InvalidArgumentError,
+    InvalidTypeError,
     NoCurrentRequestError,
     OutcomeStatus,
     Producer,
@@ -435,6 +437,23 @@ def test_c13_sleep_in_real_time(dispatcher):
     assert dispatcher.send_request("t", ttl=FOR_EVER).wait(BOUND)
     assert slept[:2] == [True, True]
     assert slept[2] >= 0.01
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda request: request.sleep(-1), InvalidArgumentError, "not be negative, it is -1"),
+        (lambda request: request.sleep(math.nan), InvalidArgumentError, "nan"),
+        (lambda request: request.sleep("1"), InvalidTypeError, "number of seconds, not '1'"),
+        (lambda request: request.on_cancel("no"), InvalidTypeError, "callable, not 'no'"),
+    ],
+)
+def test_c13_what_cannot_be_slept_or_called(dispatcher, call, error, said):
+    """Bad input: told at the call, in the producer."""
+    dispatcher.producer("t")(lambda topic: call(current_request()))
+    (row,) = dispatcher.send_request("t").gather(BOUND).failed
+    assert type(row.exception) is error
+    assert said in row.reason
 
 
 def test_c13_a_cancel_wakes_a_sleeper(dispatcher):

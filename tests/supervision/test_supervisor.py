@@ -401,7 +401,10 @@ def test_an_abandoned_producer_is_not_kept(timed, clock, supervisor, states):
         settled(supervisor)
         clock.advance(1.0)
         states.until(READY)
-    first().join(BOUND)
+    thread = first()
+    if thread is not None:  # it has not come back yet
+        thread.join(BOUND)
+    del thread
     assert timed.send_request("t", ttl=LONG).gather(BOUND).values == {"dmm": 5}
     settled(supervisor)
     gc.collect()

@@ -146,15 +146,22 @@ class _Connection:
             properties=_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0)
         )
         if sent == MQTT_ERR_SUCCESS and self._down.wait(GRACE):
-            client.loop_stop()
+            self._end_thread()
         else:
             self._cut_off()
         self._forget(lambda state: True)
         self.up.set()  # the network thread has ended; who waits for it sees that we are closing
 
+    def _end_thread(self) -> None:
+        try:
+            self.client.loop_stop()
+        except AttributeError:
+            if self.client._thread is not None:  # else it forgot itself while paho looked at it
+                raise
+
     def _cut_off(self) -> None:
         """The broker is away or takes nothing from us, and paho may wait for it: cut the line."""
-        stopping = threading.Thread(target=self.client.loop_stop, name="leaving MQTT", daemon=True)
+        stopping = threading.Thread(target=self._end_thread, name="leaving MQTT", daemon=True)
         stopping.start()
         while stopping.is_alive():
             line: Any = self.client.socket()
