@@ -310,7 +310,7 @@ def main(parts: List[str]) -> None:
             for name, value in page().items():
                 print(f"{name}: {value:,.1f}", flush=True)
         elif part == "pairs":
-            for shape, requests in (((1, 1), 100_000), ((4, 4), 20_000)):
+            for shape, requests in (((1, 1), 400_000), ((4, 4), 150_000)):
                 for clock, figures in zip(("by the clock", "CPU"), pairs(shape, requests)):
                     ratio, low, high = figures
                     shown = f"{shape[0]}x{shape[1]}, {clock}: {ratio:.3f} ({low:.3f} to {high:.3f})"

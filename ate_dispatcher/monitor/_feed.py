@@ -20,7 +20,7 @@ __all__ = ["Feed"]
 logger = logging.getLogger("ate_dispatcher")
 
 OUTCOMES_EVERY = 0.1
-"""Seconds between two messages of outcomes, at least."""
+"""Seconds between two messages of outcomes, at least; as long as all of them are shown."""
 
 LOOK_EVERY = 0.25
 """Seconds between two looks at the dispatcher, at least."""
@@ -62,6 +62,7 @@ class Feed:
             retry_timeout_milliseconds=RETRY, connections_factory=ConnectionsFactory(KEPT)
         )
         self._next_look = 0.0
+        self._sampled = False
         self._sampled_until = 0.0
         self._looked = (0.0, 0)  # when, and what had happened by then
         self._happening = 0.0  # in a second
@@ -138,7 +139,8 @@ class Feed:
         patience: Optional[float] = None
         while True:
             self._bell.wait(patience)
-            if self._over.wait(OUTCOMES_EVERY):
+            # At full speed each thread that wakes takes its turn from those that do the work.
+            if self._over.wait(LOOK_EVERY if self._sampled else OUTCOMES_EVERY):
                 return
             self._bell.clear()  # before looking: what is noted from here on rings again
             try:
@@ -153,7 +155,7 @@ class Feed:
         if self._watch.used_up:
             self._sampled_until = began + 2.0
         noted = self._watch.take(began, self._happening)
-        sampled = began < self._sampled_until
+        self._sampled = sampled = began < self._sampled_until
         with self._lock:
             self._send("outcomes", self._picture.add(noted))
         if began >= self._next_look:

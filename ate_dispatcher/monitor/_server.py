@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -78,6 +79,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # they are joined in `close`, within a bound
     request_queue_size = 128
+    timeout = GRACE  # between two looks at whether it is to end, if it could not be woken
     allow_reuse_address = sys.platform != "win32"  # there it would let two servers share a port
 
     def __init__(self, host: str, port: int, token: Optional[str], feed: Feed) -> None:
@@ -92,9 +94,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((host, port), Handler)
         self.port: int = self.server_address[1]
         self.door = Door(host, self.port, token)
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(0.25,), name="monitor-accept", daemon=True
-        )
+        self._thread = threading.Thread(target=self._accept, name="monitor-accept", daemon=True)
 
     def server_bind(self) -> None:
         """Bind, without asking the network for our name as the base class does."""
@@ -118,7 +118,8 @@ class Server(ThreadingHTTPServer):
         """Accept no more, cut every connection, and wait for their threads."""
         self._ending.set()
         if self._thread.ident is not None:
-            self.shutdown()
+            with contextlib.suppress(OSError):  # it looks by itself, a little later
+                socket.create_connection(self._reached_at, PAUSE).close()
             self._thread.join()
         self.server_close()
         with self._lock:
@@ -144,7 +145,18 @@ class Server(ThreadingHTTPServer):
         """How many there are."""
         return len(self._connections)
 
+    @property
+    def _reached_at(self) -> Tuple[str, int]:
+        """Where this process itself can connect to."""
+        host = str(self.server_address[0])
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), self.port
+
     # ---- the thread that accepts -----------------------------------------------------------------
+
+    def _accept(self) -> None:
+        """Take connections; asleep until one comes, where `serve_forever` would look all day."""
+        while not self._ending.is_set():
+            self.handle_request()
 
     def get_request(self) -> Any:
         """Take a connection; pause where the process has no descriptor for it."""

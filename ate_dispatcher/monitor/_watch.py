@@ -20,7 +20,7 @@ __all__ = ["Change", "Ended", "Noted", "Seen", "Watch"]
 RATE = 2500.0
 """Outcomes and ends in a second, up to which all are noted."""
 
-SAMPLE = 250.0
+SAMPLE = 100.0
 """How many are noted in a second when there are more."""
 
 BURST = 500

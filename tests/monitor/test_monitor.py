@@ -236,6 +236,30 @@ def test_an_idle_monitor_sleeps(dispatcher, echo, monkeypatch):
 # ---- observers, as they are now ------------------------------------------------------------------
 
 
+def test_who_accepts_sleeps_until_somebody_comes(dispatcher, monkeypatch):
+    """It wakes once for each connection, and once to end."""
+    woken = []
+    handle = _server.Server.handle_request
+
+    def counted(server):
+        handle(server)
+        woken.append(threading.current_thread().name)
+
+    monkeypatch.setattr(_server.Server, "handle_request", counted)
+    with Monitor(dispatcher) as monitor:
+        for _ in range(2):
+            assert get(monitor, "/")[0] == 200
+    assert woken == ["monitor-accept"] * 3
+
+
+def test_a_monitor_that_cannot_be_woken_ends_all_the_same(dispatcher, monkeypatch):
+    """Where the process has no descriptor left, say: a little later."""
+    monkeypatch.setattr(_server.Server, "timeout", 0.05)
+    with Monitor(dispatcher) as monitor:
+        monkeypatch.setattr(_server.Server, "_reached_at", ("127.0.0.1", 0))
+    assert not monitor._server._thread.is_alive()
+
+
 def test_an_observer_costs_only_what_it_overrides(dispatcher, echo):
     """Its other hooks are not even called; set on the object they count as well."""
     calls = []
