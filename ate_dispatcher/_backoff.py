@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Callable, Optional
 
-from ._exceptions import InvalidArgumentError
+from ._checks import check_number, check_seconds
+from ._exceptions import InvalidArgumentError, InvalidTypeError
 
 __all__ = ["Backoff"]
 
@@ -29,6 +30,8 @@ class Backoff:
 
     Raises
     ------
+    InvalidTypeError
+        A wait, factor or jitter that is no number, or a `draw` that cannot be called.
     InvalidArgumentError
         A wait that is not positive, a cap below the first wait, a factor below 1, or a jitter
         outside 0 to 1.
@@ -36,7 +39,8 @@ class Backoff:
     Notes
     -----
     The jitter takes away: a wait lies between ``(1 - jitter) * w`` and ``w``, as in "equal jitter"
-    of M. Brooker, "Exponential Backoff And Jitter", 2015. Not thread-safe: one owner.
+    of M. Brooker, "Exponential Backoff And Jitter", 2015. Not thread-safe: it counts for one owner.
+    Whoever takes one (`Restart`, `Channels`) counts in a copy, so it can be given to many.
     """
 
     def __init__(
@@ -48,6 +52,12 @@ class Backoff:
         jitter: float = 0.5,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        check_seconds(first, "first")
+        check_seconds(cap, "cap")
+        check_number(factor, "factor")
+        check_number(jitter, "jitter")
+        if not callable(draw):
+            raise InvalidTypeError(f"draw must be callable, not {draw!r}")
         if not 0 < first <= cap:
             raise InvalidArgumentError(
                 f"the first wait must be positive and not above the cap: first={first}, cap={cap}"

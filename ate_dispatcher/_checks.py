@@ -6,7 +6,14 @@ from typing import Any, Tuple
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["check_list", "check_seconds", "check_site", "check_sites", "check_whole"]
+__all__ = [
+    "check_list",
+    "check_number",
+    "check_seconds",
+    "check_site",
+    "check_sites",
+    "check_whole",
+]
 
 
 def check_whole(value: Any, name: str, least: int = 1) -> int:
@@ -34,8 +41,13 @@ def check_seconds(value: Any, name: str) -> float:
     InvalidTypeError
         It is none.
     """
+    return check_number(value, name, "a number of seconds")
+
+
+def check_number(value: Any, name: str, kind: str = "a number") -> float:
+    """Give a number back; raise `InvalidTypeError` if it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidTypeError(f"{name} must be a number of seconds, not {value!r}")
+        raise InvalidTypeError(f"{name} must be {kind}, not {value!r}")
     return value
 
 

@@ -250,7 +250,7 @@ def test_the_public_names_of_supervision():
     """The same for that folder."""
     from ate_dispatcher import supervision
 
-    names = ["ProcessProducer", "Restart", "SiteBarrier", "Supervised", "Supervisor"]
+    names = ["Backoff", "ProcessProducer", "Restart", "SiteBarrier", "Supervised", "Supervisor"]
     assert list(supervision.__all__) == names
 
 

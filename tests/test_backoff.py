@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ate_dispatcher import InvalidArgumentError
-from ate_dispatcher._backoff import Backoff
+from ate_dispatcher import InvalidArgumentError, InvalidTypeError
+from ate_dispatcher.supervision import Backoff
 
 
 def never():
@@ -100,3 +100,19 @@ def test_waits_that_cannot_be_meant_are_refused(arguments, options, said):
     with pytest.raises(InvalidArgumentError) as caught:
         Backoff(*arguments, **options)
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"first": "1"}, "first must be a number of seconds, not '1'"),
+        ({"cap": None}, "cap must be a number of seconds, not None"),
+        ({"factor": True}, "factor must be a number, not True"),
+        ({"jitter": [0]}, r"jitter must be a number, not \[0\]"),
+        ({"draw": 0.5}, "draw must be callable, not 0.5"),
+    ],
+)
+def test_what_is_no_wait_at_all_is_refused(options, said):
+    """When it is made, with what was given."""
+    with pytest.raises(InvalidTypeError, match=said):
+        Backoff(**options)

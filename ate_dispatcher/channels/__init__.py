@@ -6,8 +6,9 @@
     what users hold _channels
 """
 
+from .._backoff import Backoff
 from ._channel import Channel
 from ._channels import Channels
 from ._status import StatusType
 
-__all__ = ["Channel", "Channels", "StatusType"]
+__all__ = ["Backoff", "Channel", "Channels", "StatusType"]

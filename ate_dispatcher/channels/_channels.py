@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import queue
 import threading
@@ -99,6 +100,8 @@ class Channels:
             raise InvalidTypeError(f"a store is a bus URL or a Distributer, not {store!r}")
         if on_status is not None and not callable(on_status):
             raise InvalidTypeError(f"on_status must be callable, not {on_status!r}")
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise InvalidTypeError(f"backoff must be a Backoff, not {backoff!r}")
         for name in (namespace, status_channel):
             if name is not None and name != "":
                 words_of_topic(name)
@@ -108,7 +111,7 @@ class Channels:
         self._owns = isinstance(store, str)
         self._store = Distributer(store) if isinstance(store, str) else store
         self._on_status = on_status
-        self._backoff = backoff or Backoff(FIRST, CAP)
+        self._backoff = Backoff(FIRST, CAP) if backoff is None else copy.copy(backoff)
         self._link = Link(self._backoff)  # the thread writes; others read its status
         # Guards the tables, and all that is subscribed to; never held while a callback runs. The
         # broker may take its time under it, so events look into `_channels` without it: a channel

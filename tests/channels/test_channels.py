@@ -17,9 +17,8 @@ from ate_dispatcher import (
     NotJSONError,
     StateError,
 )
-from ate_dispatcher._backoff import Backoff
 from ate_dispatcher.bus import Distributer, _distributer
-from ate_dispatcher.channels import Channels, StatusType
+from ate_dispatcher.channels import Backoff, Channels, StatusType
 from ate_dispatcher.testing import FakeClock, Gate
 
 BOUND = 60.0
@@ -470,6 +469,15 @@ def test_a_registration_the_broker_refuses(broker, keep):
     late.close()
 
 
+def test_one_back_off_may_be_given_to_many(broker):
+    """Each counts in a copy: one that has waited long does not make the others wait."""
+    given = Backoff(2.0, 60.0, draw=lambda: 0.0)
+    channels = Channels("memory://", backoff=given)
+    assert channels._backoff.next() == given.next() == 2.0
+    assert given.next() == 4.0
+    channels.close()
+
+
 # ---- bad input -----------------------------------------------------------------------------------
 
 
@@ -517,6 +525,8 @@ def test_what_cannot_be_made():
         Channels("no url")
     with pytest.raises(InvalidTypeError, match="on_status must be callable"):
         Channels("memory://", on_status=3)
+    with pytest.raises(InvalidTypeError, match="must be a Backoff, not 3"):
+        Channels("memory://", backoff=3)
     with pytest.raises(InvalidArgumentError, match="empty word"):
         Channels("memory://", namespace="rack.")
     with pytest.raises(InvalidArgumentError, match="wildcard"):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ate_dispatcher._backoff import Backoff
-from ate_dispatcher.channels import StatusType
+from ate_dispatcher.channels import Backoff, StatusType
 from ate_dispatcher.channels._status import Link
 
 
