@@ -73,9 +73,11 @@ class Supervised:
         self._launched = 0.0
         # When the supervisor is to start it again or to look at it; None for when it hears of it.
         self._due: Optional[float] = None
-        # Whether a look is on its way. Written by the supervisor (False before it looks) and by the
-        # dispatcher's thread (True after it has delivered): see `_deliver`.
+        # Whether looks are on their way. Written by the supervisor (False before it asks whether
+        # the producer is idle) and by the dispatcher's thread (True after it has delivered): see
+        # `_ask`.
         self._watched = False
+        self._asked = False
         # Released once, by who sets the flag; who has waited holds it for a moment more.
         self._over = threading.Lock()
         self._over.acquire()
@@ -318,7 +320,7 @@ class Supervisor:
         ward._down = None
         if ward._watch is not None:
             ward._due = ward._launched + ward._watch.after
-            ward._watched = True
+            ward._watched, ward._asked = True, False
         try:  # from here on it is the supervisor's thread that hears of it
             self._dispatcher.add(producer, *ward._topics)
         except BaseException:
@@ -394,11 +396,7 @@ class Supervisor:
     # ---- stalls --------------------------------------------------------------------------------
 
     def _deliver(self, ward: Supervised, producer: Producer) -> None:
-        """Have the producer's deliveries wake the supervisor, if it has stopped looking.
-
-        The dispatcher's thread puts first and reads the flag then; the supervisor clears the flag
-        first and looks into the mailbox then: one of the two sees the work.
-        """
+        """Have the producer's deliveries wake the supervisor, if it may have stopped looking."""
         address = producer._ate_address
         put, post = address.deliver, self._mailbox.put
 
@@ -414,13 +412,30 @@ class Supervisor:
         if ward._down is None and ward._watch is not None and ward._due is None:
             ward._due = self._clock() + ward._watch.after
 
+    def _ask(self, ward: Supervised, producer: Producer) -> None:
+        """Have a producer that is in no hook say so when it has nothing to do: looks end then.
+
+        It may be between its mailbox and its hook, or wait for a resource. So it is asked behind
+        all it has. The dispatcher's thread puts work first and reads the flag then; here the flag
+        is cleared first and the question put then: work is ahead of the question, or wakes us.
+        """
+        if not ward._asked:
+            ward._watched, ward._asked = False, True
+            post = self._mailbox.put
+            producer._ate_fence(lambda: post(lambda: self._idle(ward, producer)))
+
+    def _idle(self, ward: Supervised, producer: Producer) -> None:
+        if producer is ward.producer and ward._down is None:
+            ward._asked = False
+            if not ward._watched:
+                ward._due = None
+
     def _look(self, ward: Supervised, producer: Producer, watch: StallWatch, now: float) -> None:
-        ward._watched = False
         since, doing = _at_work(producer, ward._launched)
-        look = watch.look(now, since, producer._ate_mailbox.qsize())
-        if not look.stalled:
-            ward._due = look.again
-            ward._watched = look.again is not None or ward._watched
+        ward._due = watch.look(now, since)
+        if since is None:
+            self._ask(ward, producer)
+        if ward._due is not None:
             return
         assert since is not None
         stack = _stack(producer)

@@ -7,39 +7,27 @@ import math
 import pytest
 
 from ate_dispatcher import InvalidArgumentError, InvalidTypeError
-from ate_dispatcher.supervision._stalls import Look, StallWatch
+from ate_dispatcher.supervision._stalls import StallWatch
 
 
 def test_work_is_stalled_once_it_has_taken_so_long():
     """Not a moment before; the next look is when it would be."""
     watch = StallWatch(5.0)
-    assert watch.look(12.0, 10.0, 0) == Look(False, 15.0)
-    assert watch.look(14.9, 10.0, 0) == Look(False, 15.0)
-    assert watch.look(15.0, 10.0, 0) == Look(True, None)
+    assert watch.look(12.0, 10.0) == 15.0
+    assert watch.look(14.9, 10.0) == 15.0
+    assert watch.look(15.0, 10.0) is None
+    assert watch.look(15.1, 10.0) is None
 
 
 def test_the_next_piece_of_work_has_its_own_time():
     """A busy producer is no stalled one."""
+    assert StallWatch(5.0).look(15.0, 14.0) == 19.0
+
+
+def test_what_is_in_no_hook_is_never_stalled():
+    """It may be about to begin, so it is looked at again."""
     watch = StallWatch(5.0)
-    assert watch.look(15.0, 14.0, 3) == Look(False, 19.0)
-
-
-def test_an_idle_producer_is_left_alone_after_a_second_look():
-    """No polling while nothing runs."""
-    watch = StallWatch(5.0)
-    assert watch.look(10.0, None, 0) == Look(False, 15.0)
-    assert watch.look(15.0, None, 0) == Look(False, None)
-
-
-def test_work_in_the_mailbox_or_in_between_is_looked_at_again():
-    """What it is given between two looks starts the count anew."""
-    watch = StallWatch(5.0)
-    assert watch.look(10.0, None, 0).again == 15.0
-    assert watch.look(15.0, None, 1).again == 20.0
-    assert watch.look(20.0, None, 0).again == 25.0
-    assert watch.look(25.0, 24.0, 0).again == 29.0
-    assert watch.look(29.0, None, 0).again == 34.0
-    assert watch.look(34.0, None, 0).again is None
+    assert [watch.look(now, None) for now in (10.0, 15.0, 20.0)] == [15.0, 20.0, 25.0]
 
 
 @pytest.mark.parametrize("after", [0, -1, math.inf, math.nan])

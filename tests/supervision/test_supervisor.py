@@ -338,10 +338,12 @@ def test_one_that_is_idle_is_not_looked_at(timed, clock, supervisor, states):
     """C12: nothing falls due until it is given work, and then it does again."""
     ward = supervisor.run(Faulty, "t", stall_after=5.0)
     states.until(READY)
-    for _ in range(2):
-        clock.advance(5.0)
-        settled(supervisor)
-        settled(supervisor)
+    clock.advance(5.0)
+    settled(supervisor)  # it has asked
+    answered = threading.Event()
+    ward.producer._ate_fence(answered.set)
+    assert answered.wait(BOUND)
+    settled(supervisor)
     assert ward._due is None
     gate = Gate()
     with gate:
@@ -349,6 +351,34 @@ def test_one_that_is_idle_is_not_looked_at(timed, clock, supervisor, states):
         gate.wait_parked(1)
         settled(supervisor)
         assert ward._due is not None
+        clock.advance(5.0)
+        states.until(STALLED)
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+def test_one_that_waited_for_a_resource_may_hang(timed, clock, supervisor, states, priority):
+    """It was in no hook for long, but not idle: it is looked at still when its work begins."""
+    bus, meter = Gate(), Gate()
+    timed.add(ScriptedProducer(bus, name="bus", resources=("GPIB0",)), "scan")
+    ward = supervisor.run(
+        lambda: Faulty(resources=("GPIB0",)), "t", restart=policy(), stall_after=5.0
+    )
+    states.until(READY)
+    with meter, bus:
+        timed.send_request("scan", ttl=LONG)
+        bus.wait_parked(1)
+        timed.with_options(priority=priority).send_request("t", meter, ttl=LONG)
+        address, pause = ward.producer._ate_address, threading.Event()
+        assert any(address.waiting or pause.wait(0.001) for _ in range(BOUND * 1000))
+        for _ in range(3):
+            clock.advance(5.0)
+            settled(supervisor)
+        assert ward.state is READY
+        assert ward._due is not None
+        bus.open()
+        meter.wait_parked(1)
+        clock.advance(5.0)
+        settled(supervisor)
         clock.advance(5.0)
         states.until(STALLED)
 
