@@ -287,3 +287,19 @@ def test_an_interrupted_wait_leaves_nothing_behind():
     assert bench.owners() == [None, "one"]
     assert bench.resources._lines == {}
     assert bench.is_left_in_peace()
+
+
+def test_what_had_to_wait_says_since_when_and_for_what():
+    """The first wait tells since when; each of them for what, and who had it."""
+    resources = Resources()
+    first, second, own = hold("smu", "a"), hold("dmm", "b"), hold("me", "a", "b")
+    assert own.waited is None
+    resources.take(first)
+    resources.take(second)
+    own.has_waited(Wait(resources, None, "a", 3.0))
+    assert own.waited == (3.0, "waiting for resource 'a', held by 'smu'")
+    own.has_waited(Wait(resources, None, "b", 4.0))
+    assert own.waited == (
+        3.0,
+        "waiting for resource 'a', held by 'smu'; waiting for resource 'b', held by 'dmm'",
+    )

@@ -325,6 +325,25 @@ def test_listeners_of_the_topic_itself_hear_first(routes):
     assert told(route.values) == told(route.outcomes) == told(route.ends) == ["c", "a", "b"]
 
 
+# ---- what is registered --------------------------------------------------------------------------
+
+
+def test_what_is_registered_is_listed_by_subject(routes):
+    """Topics and filters, each with its producers and its listeners; a list of one's own."""
+    pattern = TopicFilter("t.*")
+    assert routes.registrations() == []
+    routes.add_producer(A, "t")
+    routes.add_producer(B, "t")
+    routes.add_listener(C, "t", ALL)
+    routes.add_listener(C, pattern, RESULTS)
+    routes.add_producer(A, "u")
+    listed = routes.registrations()
+    assert listed == [("t", (A, B), (C,)), ("u", (A,), ()), (pattern, (), (C,))]
+    routes.remove(A, "u")
+    assert len(listed) == 3
+    assert [subject for subject, _, _ in routes.registrations()] == ["t", pattern]
+
+
 # ---- sites ---------------------------------------------------------------------------------------
 
 
