@@ -80,10 +80,11 @@ def test_a_url_in_its_parts():
         ("x:///dir", ()),
         ("x://h", (("h", None),)),
         ("x://h:65535", (("h", 65535),)),
+        ("x://h:1\n", (("h", 1),)),
     ],
 )
 def test_hosts(url, hosts):
-    """URLs: host and port may be absent."""
+    """URLs: host and port may be absent; the end of a line that it was read from does no harm."""
     assert BusURL(url).hosts == hosts
 
 
@@ -104,6 +105,7 @@ def test_hosts(url, hosts):
         ("x://h:1_0", "from 1 to 65535"),
         ("x://h:\u0661", "from 1 to 65535"),
         ("x://[::1", "cannot be read"),
+        ("x://a\nb", "cannot be read"),
         ("x://h?a=1&a=2", "'a' is given twice"),
     ],
 )

@@ -44,7 +44,7 @@ class BusURL:
     def __init__(self, url: str) -> None:
         if not isinstance(url, str):
             raise BusURLError(f"a bus URL must be a string, not {type(url).__name__}")
-        head, separator, rest = url.partition("://")
+        head, separator, rest = url.strip().partition("://")
         if not separator or not head:
             raise BusURLError(
                 "a bus URL needs a scheme, as in 'mqtt://127.0.0.1' or 'memory://bench'"
@@ -82,6 +82,8 @@ class BusURL:
             host, _, port = place.rpartition(":")
         if not host:
             raise BusURLError(f"this {self.scheme}:// URL has a port but no host")
+        if not host.isprintable():
+            raise BusURLError(f"this {self.scheme}:// URL has a host that cannot be read")
         if not port:
             return unquote(host), None
         # int() would take more than digits: signs, spaces, underscores.
