@@ -229,7 +229,8 @@ def test_an_event_that_is_too_long(data, pieces):
             events.extend(parser.feed((b"data: whole\n\n" + data)[start : start + pieces]))
         parser.feed(b"")
 
-    with pytest.raises(PayloadTooLargeError, match=r"more than 45 characters.*longest="):
+    said = r"more than 45 characters.*: .*further; EventParser\(longest=…\) says how many may be$"
+    with pytest.raises(PayloadTooLargeError, match=said):
         feed_all()
     assert events == [ServerSentEvent("message", "whole", "")]
     assert parser._pieces == parser._data == []
@@ -239,6 +240,7 @@ def test_an_event_that_is_too_long(data, pieces):
 
 def test_the_bound_is_of_one_event():
     """However many there are, and up to the very last character."""
+    assert EventParser(longest=1).feed(b":\n\n") == []
     parser = EventParser(longest=10)
     assert len(parser.feed(b"data: 1234\n\n" * 1000)) == 1000
     assert EventParser(longest=None).feed(b"data: " + b"x" * 20_000_000 + b"\n\n")
