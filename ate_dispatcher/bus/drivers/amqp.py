@@ -50,7 +50,8 @@ class AmqpDriver(Driver):
     so what is published while it is cut off is lost to it. A group has a durable queue for each of
     its filters, which keeps what is published while nobody is there, for ever unless
     ``queue_expires`` says otherwise. A member has one message of each filter in hand at a time and
-    acknowledges it when it is handled.
+    acknowledges it when it is handled. RabbitMQ confirms also what comes for a queue that is not up
+    yet after its own restart, or has crashed, and loses it (its issue 1877).
 
     Options: ``exchange`` (``ate.bus``), ``queue_expires`` (seconds without a member after which a
     group's queue is deleted), ``heartbeat`` (seconds, 30), ``tls_ca``, ``tls_cert``, ``tls_key``,
