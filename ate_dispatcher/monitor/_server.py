@@ -16,7 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ._feed import Feed
 from ._requests import HEADERS, Door
@@ -73,7 +73,8 @@ class Server(ThreadingHTTPServer):
     -----
     The set of connections is shared by the thread that accepts, those that serve, and the one that
     stops, under a lock that is held for one look or change; `stalled` is counted under it by those
-    that serve, and read by anybody.
+    that serve, and read by anybody. The threads are listed by the one that accepts, and joined by
+    the one that stops, behind the end of that.
     """
 
     daemon_threads = True
@@ -90,7 +91,8 @@ class Server(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._closed = False
         self._ending = threading.Event()
-        self._connections: Dict[Any, Optional[threading.Thread]] = {}
+        self._connections: Dict[Any, None] = {}
+        self._serving: List[threading.Thread] = []  # those of connections that have gone, too
         super().__init__((host, port), Handler)
         self.port: int = self.server_address[1]
         self.door = Door(host, self.port, token)
@@ -124,10 +126,9 @@ class Server(ThreadingHTTPServer):
         self.server_close()
         with self._lock:
             self._closed = True
-            threads = [thread for thread in self._connections.values() if thread is not None]
         self.cut()
         limit = time.monotonic() + GRACE
-        for thread in threads:
+        for thread in self._serving:  # who adds to it has ended
             thread.join(max(0.0, limit - time.monotonic()))
 
     def cut(self) -> None:
@@ -183,12 +184,12 @@ class Server(ThreadingHTTPServer):
             name="monitor-client",
             daemon=True,
         )
-        with self._lock:
-            self._connections[request] = thread
         try:
             thread.start()
         except RuntimeError:  # the system has no thread to give
             self.shutdown_request(request)
+        else:
+            self._serving = [each for each in (*self._serving, thread) if each.is_alive()]
 
     def shutdown_request(self, request: Any) -> None:
         """Forget a connection and close it."""

@@ -252,6 +252,22 @@ def test_who_accepts_sleeps_until_somebody_comes(dispatcher, monkeypatch):
     assert woken == ["monitor-accept"] * 3
 
 
+def test_a_monitor_leaves_no_thread_that_has_let_go_of_its_connection(dispatcher, monkeypatch):
+    """It is waited for until its very end."""
+    forget, gone = _server.Server.shutdown_request, threading.Event()
+
+    def slowly(server, request):
+        forget(server, request)
+        gone.set()
+        threading.Event().wait(0.2)
+
+    monkeypatch.setattr(_server.Server, "shutdown_request", slowly)
+    with Monitor(dispatcher) as monitor:
+        assert get(monitor, "/")[0] == 200
+        assert gone.wait(BOUND)
+    assert "monitor-client" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_a_monitor_that_cannot_be_woken_ends_all_the_same(dispatcher, monkeypatch):
     """Where the process has no descriptor left, say: a little later."""
     monkeypatch.setattr(_server.Server, "timeout", 0.05)
