@@ -237,7 +237,7 @@ def test_an_idle_monitor_sleeps(dispatcher, echo, monkeypatch):
 
 
 def test_who_accepts_sleeps_until_somebody_comes(dispatcher, monkeypatch):
-    """It wakes once for each connection, and once to end."""
+    """It wakes once for each connection, and once to end, unless it was awake just then."""
     woken = []
     handle = _server.Server.handle_request
 
@@ -249,7 +249,8 @@ def test_who_accepts_sleeps_until_somebody_comes(dispatcher, monkeypatch):
     with Monitor(dispatcher) as monitor:
         for _ in range(2):
             assert get(monitor, "/")[0] == 200
-    assert woken == ["monitor-accept"] * 3
+    assert woken[:2] == ["monitor-accept"] * 2
+    assert len(woken) <= 3
 
 
 def test_a_monitor_leaves_no_thread_that_has_let_go_of_its_connection(dispatcher, monkeypatch):
