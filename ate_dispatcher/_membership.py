@@ -79,7 +79,7 @@ class Membership(threading.Thread):
         self._tell_request: Optional[Tell] = None
         self._tell_outcome: Optional[Tell] = None
         self._tell_end: Optional[Tell] = None
-        self._failures_observed = False
+        self._failures_observed = False  # told or not just now: somebody looks at what fails
         self._warned: Dict[Address, None] = {}
         # Agents that hang and were given up. A thread that runs is kept by the interpreter, so
         # whatever is not there any more has ended.

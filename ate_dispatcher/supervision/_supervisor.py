@@ -425,6 +425,7 @@ class Supervisor:
             producer._ate_fence(lambda: post(lambda: self._idle(ward, producer)))
 
     def _idle(self, ward: Supervised, producer: Producer) -> None:
+        """Take the answer, on the supervisor's thread; work behind the question counts."""
         if producer is ward.producer and ward._down is None:
             ward._asked = False
             if not ward._watched:
