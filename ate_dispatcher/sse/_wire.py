@@ -10,6 +10,7 @@ import codecs
 import re
 from typing import List, NamedTuple, Optional
 
+from .._checks import check_whole
 from .._exceptions import InvalidArgumentError, InvalidTypeError, PayloadTooLargeError
 
 __all__ = ["EventParser", "ServerSentEvent", "encode_comment", "encode_event", "parse_events"]
@@ -105,10 +106,7 @@ class EventParser:
 
     def __init__(self, longest: Optional[int] = LONGEST) -> None:
         if longest is not None:
-            if isinstance(longest, bool) or not isinstance(longest, int):
-                raise InvalidTypeError(f"longest must be a number of characters, not {longest!r}")
-            if longest < 1:
-                raise InvalidArgumentError(f"longest must be at least 1, not {longest}")
+            check_whole(longest, "longest")
         self._longest = longest
         self._size = 0  # of the event that has not ended yet
         self._broken = False
