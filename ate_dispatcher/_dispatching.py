@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from ._address import Address
 from ._callbacks import local
 from ._delivery import Barrier
-from ._ledger import OPEN, Extra
+from ._ledger import OPEN, STREAM_VALUES_KEPT, Extra
 from ._lifetime import Shutdown
 from ._membership import Membership
 from ._messages import (
@@ -328,6 +328,13 @@ class Dispatching(Membership):
         if not request.accept_partial(outcome):
             self._late(request, outcome)
             return
+        if request.dropped == 1:
+            logger.warning(
+                "%r streamed more than %d values: request.values keeps the last of them, "
+                "request.dropped counts the others",
+                outcome.producer,
+                STREAM_VALUES_KEPT,
+            )
         outcome._request = None
         tally = self._tallies.get(outcome._address)
         if tally is not None:

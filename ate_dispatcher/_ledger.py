@@ -276,6 +276,7 @@ class Ledger:
         """Good values by producer name; of a stream the list of what it gave.
 
         A stream's list is there as soon as it has given something, and stays if it failed later.
+        Of a stream it has the last 10,000 values: see `dropped`.
         """
         streams: Dict[Address, List[Outcome]] = {}
         if self._extra is not None and self._extra.streams is not None:
@@ -291,6 +292,14 @@ class Ledger:
             elif good is not None:
                 values[address.name] = good.value
         return values
+
+    @property
+    def dropped(self) -> int:
+        """How many values of streams `values` has no more: of each, the last 10,000 are kept.
+
+        Listeners, recorders and whoever iterates over the request get all of them.
+        """
+        return 0 if self._extra is None else self._extra.dropped
 
     def by_site(self) -> Dict[Any, Tuple[Outcome, ...]]:
         """Group the final outcomes so far by site; None holds those of no site."""

@@ -115,8 +115,18 @@ class Membership(threading.Thread):
                 f"{agent!r} is not {article}, but {type(agent).__name__}{_instead(agent, kind)}"
             )
 
+    def _check_methods(self, agent: Agent) -> None:
+        """Refuse an agent that has hidden what everybody calls on it behind a value of its own."""
+        for name in ("start", "run", "join", "stop"):
+            if not callable(getattr(agent, name)):
+                raise InvalidTypeError(
+                    f"{agent.name!r} has set its attribute {name!r} to {getattr(agent, name)!r}, "
+                    f"but {name}() is a method of every agent: call that attribute something else"
+                )
+
     def _register(self, agent: Agent, subject: Subject) -> None:
         check_subject(subject)
+        self._check_methods(agent)
         hooks = None
         agent._ate_check_hooks()  # type: ignore[attr-defined]
         if isinstance(agent, ResultListener):

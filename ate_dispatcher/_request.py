@@ -156,6 +156,7 @@ class Request(Ledger):
         limit = limit_of(timeout)
         self._seen_soon()
         self._guard_wait(delivered, limit)
+        self._warn_if_idle()
         if not self._wait_end(limit):
             return False
         if not delivered:
@@ -192,11 +193,14 @@ class Request(Ledger):
         """Say so if nobody can end it, because its dispatcher does not run yet."""
         return "" if self._home.begun else ": its dispatcher was not started, call start()"
 
+    def _warn_if_idle(self) -> None:
+        """Say why the wait that follows may be a long one."""
+        if not self._home.begun:
+            logger.warning("a thread waits for %r%s", self, self._idle())
+
     def _wait_end(self, limit: Optional[float]) -> bool:
         if self.status is not OPEN:
             return True
-        if not self._home.begun:
-            logger.warning("a thread waits for %r%s", self, self._idle())
         lock = threading.Lock()
         lock.acquire()
         waiter = self._waiter()
@@ -384,16 +388,19 @@ class Request(Ledger):
         import asyncio
 
         self._guard_wait(False, None)
+        self._warn_if_idle()
         return asyncio.wrap_future(self.future()).__await__()
 
     def __iter__(self) -> Iterator[Outcome]:
         """Yield the outcomes as they come, partial ones too, until the end."""
         self._seen_soon()
+        self._warn_if_idle()
         self._guard_wait(False, None)
         return Reader(self)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         self._seen_soon()
+        self._warn_if_idle()
         self._guard_wait(False, None)
         return AsyncReader(self)
 

@@ -7,6 +7,7 @@ mailbox and, where asked to, wait. What the dispatcher's own thread does stands 
 
 from __future__ import annotations
 
+import logging
 import signal
 from math import inf
 from time import monotonic
@@ -64,6 +65,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPLETE = RequestStatus.COMPLETE
 
+logger = logging.getLogger("ate_dispatcher")
+
 
 class ATEDispatcher(Dispatching):
     """Scatters requests on topics to producers and relays what they answer to listeners.
@@ -75,10 +78,12 @@ class ATEDispatcher(Dispatching):
     max_open : int, optional
         How many requests may be open; ``send_request`` then waits in its caller's thread.
     grace : float
-        Seconds that `stop` gives threads, all together, to come back.
+        Seconds that `stop` gives threads, all together, to come back from a call of your code that
+        has not returned: more, if a listener's or a hook's single call may take longer than that.
     safe_within : float
         Seconds that the producers have to end their work and run their `safe_state`, all together,
-        when the dispatcher ends. Needed only where there are such producers.
+        when the dispatcher ends; each has an equal share of what is left, and whoever needs more is
+        not waited for: the next begins beside it. Needed only where there are such producers.
     high_water : int
         A mailbox holding more messages than this is warned about, once.
     on_listener_error : callable, optional
@@ -416,6 +421,8 @@ class ATEDispatcher(Dispatching):
                 "flush() on a thread of the library would wait for itself: "
                 "call it where you send, not in a hook or a callback"
             )
+        if not self._home.begun:
+            logger.warning("flush() waits for %r, which was not started: call start()", self)
         barrier = self._last_barrier = Barrier(after_requests=True)
         self._home.post(barrier)
         return acquire(barrier.done, limit)

@@ -624,3 +624,17 @@ def test_every_mistake_of_the_caller_is_a_usage_error():
         assert issubclass(kind, UsageError)
         assert issubclass(kind, ATEDispatcherError)
     assert issubclass(StateError, RuntimeError)
+
+
+@pytest.mark.parametrize("name", ["start", "stop", "run", "join"])
+def test_an_agent_that_hides_a_method_of_its_thread(dispatcher, name):
+    """Bad input: a sweep's own ``self.start`` is named at the call, and nothing is registered."""
+    agent = ScriptedProducer(1, name="sweep")
+    setattr(agent, name, 1e6)
+    said = rf"'sweep' has set its attribute '{name}' to 1000000\.0, but {name}\(\) is a method"
+    for register in (dispatcher.add, dispatcher.register_result_producer):
+        with pytest.raises(InvalidTypeError, match=said):
+            register(agent, "t")
+    assert dispatcher.agents == {}
+    delattr(agent, name)
+    dispatcher.add(agent, "t")

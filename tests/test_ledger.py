@@ -260,12 +260,12 @@ def test_of_a_long_stream_the_newest_values_are_kept(monkeypatch):
     ledger = claimed(A, B)
     for value in range(3):
         assert ledger.accept_partial(answer(ledger, A, value, kind=Partial))
-    assert ledger._extra.dropped == 0
+    assert ledger.dropped == 0
     for value in range(3, 5):
         assert ledger.accept_partial(answer(ledger, A, value, kind=Partial))
     assert ledger.accept_partial(answer(ledger, B, 9, kind=Partial))
     assert ledger.values == {"a": [2, 3, 4], "b": [9]}
-    assert ledger._extra.dropped == 2
+    assert ledger.dropped == 2
 
 
 def test_how_long_a_stream_is_kept():

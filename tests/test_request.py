@@ -209,6 +209,31 @@ def test_a_wait_says_that_the_dispatcher_was_not_started(caplog, gate):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("way", ["iterate", "iterate asynchronously", "await", "flush"])
+def test_every_wait_says_that_the_dispatcher_was_not_started(caplog, way):
+    """Handle: iterating, awaiting and flushing too name the call that a script forgot."""
+    dispatcher = ATEDispatcher()
+    request = dispatcher.send_request("t")
+
+    async def begin():
+        if way == "await":
+            request.__await__().send(None)
+        else:
+            request.__aiter__()
+
+    if way == "iterate":
+        iter(request)
+    elif way == "flush":
+        assert not dispatcher.flush(0)
+    else:
+        asyncio.run(begin())
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1, said
+    assert "not started" in said[0]
+    assert said[0].endswith("call start()")
+    dispatcher.stop()
+
+
 def test_gather_raises_when_the_time_is_up(dispatcher, gate):
     """Handle: `WaitTimeoutError`, a `TimeoutError`, says which request and how long; it goes on."""
     dispatcher.add(ScriptedProducer(gate, name="dmm"), "t")

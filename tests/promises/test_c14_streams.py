@@ -569,3 +569,18 @@ def test_c14_a_stream_that_stands_still_holds_up_nobody(dispatcher, gate):
     assert other.values == {"flows": [4]}
     assert request.status is RequestStatus.OPEN
     assert request.values == {"stands": [1], "flows": [2, 3]}
+
+
+def test_c14_what_a_request_keeps_of_a_long_stream(dispatcher, caplog):
+    """C14: listeners get all of it; the request keeps the end, counts the rest and says so once."""
+    listener = dispatcher.add(RecordingListener(), "long")
+    dispatcher.producer("long", name="scope")(lambda topic: counts(topic, *range(10_003)))
+    request = dispatcher.send_request("long", ttl=FOR_EVER).gather(BOUND)
+    assert request.wait(BOUND, delivered=True)
+    assert request.values["scope"] == list(range(3, 10_003))
+    assert request.dropped == 3
+    assert len(listener.outcomes) >= 10_003
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1, said
+    assert "'scope' streamed more than 10000 values" in said[0]
+    assert dispatcher.send_request("none").gather(BOUND).dropped == 0

@@ -215,6 +215,7 @@ def requests(dispatcher: ATEDispatcher) -> None:
     status: RequestStatus = same.status
     outcomes: Tuple[Outcome, ...] = (*request.succeeded, *request.failed, *request.missing)
     values: Dict[str, Any] = request.values
+    dropped: int = request.dropped
     sites: Dict[Any, Tuple[Outcome, ...]] = request.by_site()
     late: Tuple[str, ...] = request.laggards()
     future: Future[Request] = request.future()
