@@ -231,7 +231,7 @@ def requests(dispatcher: ATEDispatcher) -> None:
         print(error.values, error.failed, error.missing, error.request)
     except ATEDispatcherError:
         pass
-    print(ended, status, request.outcomes, outcomes, values, sites, late, request.reason)
+    print(ended, status, request.outcomes, outcomes, values, dropped, sites, late, request.reason)
 
 
 def options(dispatcher: ATEDispatcher) -> None:
