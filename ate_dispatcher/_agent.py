@@ -16,6 +16,7 @@ from ._checks import check_site
 from ._exceptions import InvalidArgumentError, InvalidTypeError, StateError
 from ._mailbox import OVERFLOWS, STOP, BoundedMailbox, Fence
 from ._states import AgentState
+from ._waiting import began_anyhow
 
 if TYPE_CHECKING:
     from ._loop_thread import LoopThread
@@ -91,6 +92,9 @@ class Agent(threading.Thread):
         # Reentrant, and apart from the other: a subclass's own start() may run under it.
         self._ate_starting = threading.RLock()
         self._ate_homes: Dict[Any, int] = {}
+        # Dispatchers that hear how it goes: those it is registered with, and those it has left with
+        # something of theirs still to do. Under the lock.
+        self._ate_hearers: Dict[Any, None] = {}
         self._ate_begun = False
         self._ate_dismissed = False
         self._ate_gone = False
@@ -123,8 +127,9 @@ class Agent(threading.Thread):
             self._ate_begun = True  # before the thread can be seen to have ended
             try:
                 super().start()
-            except BaseException:  # the system has no thread to give: it may be tried again
-                self._ate_begun = False
+            except BaseException as error:
+                # The system has no thread to give: it may be tried again.
+                self._ate_begun = began_anyhow(self, error)
                 raise
 
     def _ate_start_once(self) -> None:
@@ -206,12 +211,15 @@ class Agent(threading.Thread):
         # before the look: who sees that its work was refused finds us out of the routes.
         self._ate_gone = True
         with self._ate_lock:  # a dispatcher is added under the lock, and then reads the flag
-            homes = tuple(self._ate_homes)
+            homes, hearers = tuple(self._ate_homes), tuple(self._ate_hearers)
+            self._ate_hearers.clear()
         for home in homes:
             home.agent_left(self)
+        state = AgentState.STOPPED if self._ate_failure is None else AgentState.FAILED
+        for home in hearers:  # a dispatcher that stops waits for its fence in our mailbox
+            home.agent_changed(self, state)
         self._ate_refuse_mailbox()
-        failed = self._ate_failure is not None
-        self._ate_tell(AgentState.FAILED if failed else AgentState.STOPPED, homes)
+        self._ate_tell(state, ())
 
     def _ate_abandon(self, reason: str) -> None:
         """Give up a thread that hangs: for everybody else it is gone, and its name is free.
@@ -220,7 +228,9 @@ class Agent(threading.Thread):
         """
         self._ate_abandoned = reason
         self._ate_dismissed = self._ate_gone = True
-        homes = self._ate_dispatchers()
+        with self._ate_lock:
+            homes = tuple(self._ate_homes)
+            self._ate_hearers.clear()  # if it ever comes back, it is none of theirs
         for home in homes:
             home.agent_left(self)
         self._ate_refuse_mailbox()
@@ -317,6 +327,7 @@ class Agent(threading.Thread):
         """Note one registration with a dispatcher."""
         with self._ate_lock:
             self._ate_homes[home] = self._ate_homes.get(home, 0) + 1
+            self._ate_hearers[home] = None
 
     def _ate_part(self, home: Any, times: Optional[int] = 1) -> int:
         """Take registrations with a dispatcher back (all for None); give how many are left."""
@@ -327,6 +338,12 @@ class Agent(threading.Thread):
             else:
                 self._ate_homes.pop(home, None)
             return max(left, 0)
+
+    def _ate_forget(self, home: Any) -> None:
+        """Let go of a dispatcher that it has left, and has nothing of any more."""
+        with self._ate_lock:
+            if home not in self._ate_homes:
+                self._ate_hearers.pop(home, None)
 
     def _ate_dispatchers(self) -> Tuple[Any, ...]:
         with self._ate_lock:

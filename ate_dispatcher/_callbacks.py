@@ -11,6 +11,8 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import Any, Callable
 
+from ._waiting import began_anyhow
+
 __all__ = ["Callbacks", "local"]
 
 logger = logging.getLogger("ate_dispatcher")
@@ -48,6 +50,10 @@ class Callbacks:
                     except RuntimeError:  # the interpreter is ending: `post` calls directly
                         logger.debug("no callback thread at interpreter exit")
                         return
+                    except BaseException as error:
+                        if began_anyhow(thread, error):
+                            self.thread = thread
+                        raise
                     self.thread = thread
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:

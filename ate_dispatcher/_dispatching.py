@@ -493,6 +493,7 @@ class Dispatching(Membership):
             self._agents.clear()
         if shutdown is not None:
             self._report = shutdown.report()
+            shutdown.let_go()
 
     def _refuse_mailbox(self) -> None:
         """Answer whoever posts to a dispatcher that has ended. Any thread, each message once."""
@@ -517,7 +518,7 @@ class Dispatching(Membership):
                 message.answer()
             elif isinstance(message, Deregister):
                 agent = message.agent
-                if message.stop and not agent._ate_dispatchers():
+                if message.stop and (agent._ate_dismissed or not agent._ate_dispatchers()):
                     agent._ate_dismiss()
                 if message.stop and agent._ate_begun:
                     agent._ate_fence(message.passed)
@@ -525,6 +526,7 @@ class Dispatching(Membership):
                     message.passed()
             elif isinstance(message, Register):
                 self._release(message.agent)
+                message.agent._ate_forget(self._home)
             elif isinstance(message, Attach):
                 self._on_attach(message, 0.0)
 

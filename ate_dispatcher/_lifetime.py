@@ -209,8 +209,14 @@ class Shutdown:
             self._patience = monotonic() + self._grace
         return False
 
+    def let_go(self) -> None:
+        """Have agents that go on, with another dispatcher or hanging, forget this one."""
+        for agent in self._agents:
+            agent._ate_forget(self._dispatcher._home)
+
     def _is_back(self, agent: Any) -> bool:
-        return agent._ate_gone or agent._ate_address in self._fenced
+        # Its thread passes the fence only once it has told its last state to the observers.
+        return agent._ate_abandoned or agent._ate_address in self._fenced
 
     def _delivered(self) -> int:
         return sum(agent._ate_address.delivered for agent in self._agents)

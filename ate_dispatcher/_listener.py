@@ -161,7 +161,9 @@ class ResultListener(Agent):
         self._ate_address.errors += 1
         name = getattr(hook, "__name__", repr(hook))
         logger.error("listener %r: %s raised on %r", self.name, name, event, exc_info=error)
-        for home in self._ate_dispatchers():
+        with self._ate_lock:
+            hearers = tuple(self._ate_hearers)
+        for home in hearers:
             home.listener_raised(self, event, error)
         if not isinstance(error, Exception):
             raise error

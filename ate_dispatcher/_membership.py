@@ -74,6 +74,8 @@ class Membership(threading.Thread):
         self._deadlines = Deadlines()
         self._tallies: Dict[Address, Tally] = {}
         self._listeners: Dict[Address, Agent] = {}
+        # How many fences of a listener have not been passed. The dispatcher's thread's.
+        self._leaving: Dict[Address, int] = {}
         self._watching: Tuple[Observer, ...] = ()
         # What tells the observers; None while none wants to be told, which costs one look.
         self._tell_request: Optional[Tell] = None
@@ -193,8 +195,8 @@ class Membership(threading.Thread):
 
         The name is free at once: whoever takes it is entered into the routes after this `Gone`.
         """
-        self._release(agent, None)
         self._home.post(Gone(agent))
+        self._release(agent, None)
 
     def _allow(self, observer: Observer, left: int) -> None:
         """Have an observer told of so many more requests, outcomes and ends. Any thread."""
@@ -236,8 +238,10 @@ class Membership(threading.Thread):
         for subject in subjects:
             if self._routes.remove(address, subject):
                 self._depart(agent)
-        if message.stop and not agent._ate_dispatchers():
+        if message.stop and (agent._ate_dismissed or not agent._ate_dispatchers()):
             agent._ate_dismiss()
+        if address not in self._listeners and not (agent._ate_dismissed and agent._ate_begun):
+            agent._ate_forget(self._home)
         if agent._ate_begun:
             agent._ate_fence(message.passed)
         else:
@@ -264,14 +268,21 @@ class Membership(threading.Thread):
             # It may still have events of ours: it stays in the audience until a fence has passed.
             put = self._home.put
             if agent._ate_begun or agent._ate_mailbox.qsize():
+                self._leaving[address] = self._leaving.get(address, 0) + 1
                 agent._ate_fence(lambda: put(Departed(agent)))
             else:
                 del self._listeners[address]
 
     def _on_departed(self, message: Departed, now: float) -> None:
-        address = message.agent._ate_address
-        if not self._routes.subjects(address):
+        agent = message.agent
+        address = agent._ate_address
+        fences = self._leaving.pop(address) - 1
+        if fences:  # it came back and went again: what came meanwhile is before the last of them
+            self._leaving[address] = fences
+        elif not self._routes.subjects(address):
             self._listeners.pop(address, None)
+            if not agent._ate_dismissed:  # then its last act is still to be told of
+                agent._ate_forget(self._home)
 
     def _on_gone(self, message: Gone, now: float) -> None:
         """An agent's thread has ended: out of the routes, and what still reached it is refused."""
@@ -280,6 +291,7 @@ class Membership(threading.Thread):
         for subject in self._routes.subjects(address):
             self._routes.remove(address, subject)
         self._release(agent, None)
+        agent._ate_forget(self._home)
         if isinstance(agent, Producer) and agent._ate_safe_error is not None:
             self._safe_errors[address.name] = agent._ate_safe_error
         if agent._ate_abandoned:

@@ -18,6 +18,7 @@ __all__ = [
     "ENDED",
     "Waiter",
     "acquire",
+    "began_anyhow",
     "ended_by_signal",
     "get_within",
     "limit_of",
@@ -100,6 +101,16 @@ def acquire(lock: Any, limit: Optional[float], look: Optional[Callable[[], Any]]
             return True
         if left <= longest:
             return False
+
+
+def began_anyhow(thread: threading.Thread, error: BaseException) -> bool:
+    """Whether a `Thread.start` that raised has made a thread for all that.
+
+    It waits for the new thread to say that it runs, and Ctrl-C may interrupt it there.
+    """
+    if isinstance(error, RuntimeError):  # the system has no thread to give
+        return False
+    return thread._started.wait(1.0)  # type: ignore[attr-defined, no-any-return]
 
 
 def get_within(queue: SimpleQueue[bool], seconds: float) -> bool:

@@ -56,7 +56,7 @@ from ._statistics import (
     producer_statistics,
 )
 from ._topics import TopicFilter, check_subject, check_topic
-from ._waiting import acquire, limit_of
+from ._waiting import acquire, began_anyhow, limit_of
 
 __all__ = ["ATEDispatcher", "OptionsView", "Producer", "ResultListener"]
 
@@ -514,7 +514,9 @@ class ATEDispatcher(Dispatching):
         self._home.begun = True
         try:
             super().start()
-        except BaseException:  # the system has no thread to give: it may be tried again
+        except BaseException as error:  # the system has no thread to give: it may be tried again
+            if began_anyhow(self, error):
+                raise
             self._home.begun = False
             with self._lock:
                 self._begun = False
@@ -584,15 +586,23 @@ class ATEDispatcher(Dispatching):
         return self._stop_by(Stop(False, None, abort=True))
 
     def _stop_by(self, message: Stop) -> StopReport:
-        with self._lock:
-            self._close()
-            inline = not self._begun
-            self._begun = True
-        self._home.post(message)
-        if hasattr(local, "role"):
-            return StopReport(0, {}, (), finished=False)
-        if inline:
-            self.run()  # never started: its last turn is taken on this thread
+        inline = False
+        try:
+            with self._lock:
+                self._close()
+                inline = not self._begun
+                self._begun = self._home.begun = True
+            self._home.post(message)
+            if hasattr(local, "role"):
+                if inline:
+                    super().start()  # for its last turn: this thread is not to wait
+                return StopReport(0, {}, (), finished=False)
+            if inline:
+                self.run()  # never started: its last turn is taken on this thread
+        except BaseException as error:
+            if inline and not (hasattr(local, "role") and began_anyhow(self, error)):
+                self._begun = self._over.is_set()  # the next call takes the last turn
+            raise
         self._over.wait()
         if self.is_alive():
             self.join()

@@ -220,3 +220,39 @@ def test_what_is_no_site_is_refused(dispatcher, site):
         dispatcher.disable_site(site)
     with pytest.raises(InvalidTypeError, match="a site must be a number or a string"):
         dispatcher.enable_site(site)
+
+
+@pytest.mark.parametrize("way", ["remove", "stop"])
+def test_observers_are_told_that_an_agent_was_stopped(way):
+    """By its removal, or with its dispatcher; on the thread that tells everything else."""
+    threads = set()
+
+    class Threads(States):
+        def on_agent(self, name, state):
+            threads.add(threading.get_ident())
+            super().on_agent(name, state)
+
+    observer = Threads()
+    with ATEDispatcher() as dispatcher:
+        dispatcher.add_observer(observer)
+        agents = [dispatcher.add(ScriptedProducer(name=f"dmm{n}"), "t") for n in range(4)]
+        agents.append(dispatcher.add(RecordingListener(name="log"), "t"))
+        if way == "remove":
+            for agent in agents:
+                assert dispatcher.remove(agent, wait=True, timeout=BOUND)
+    told = [observer.queue.get_nowait() for _ in range(3 * len(agents))]
+    assert observer.queue.empty()
+    for agent in agents:
+        states = [state for name, state in told if name == agent.name]
+        assert states == [AgentState.STARTING, AgentState.READY, AgentState.STOPPED]
+        assert agent._ate_hearers == {}
+    assert len(threads) == 1
+
+
+def test_an_agent_of_two_dispatchers_forgets_the_one_that_stopped(dispatcher):
+    """What a dispatcher had of it is not kept by an agent that another has, too."""
+    agent = RecordingListener(name="log")
+    with ATEDispatcher() as other:
+        other.add(agent, "t")
+        dispatcher.add(agent, "t")
+    assert list(agent._ate_hearers) == [dispatcher._home]

@@ -15,7 +15,7 @@ from ate_dispatcher import (
     RequestStatus,
     ResultListener,
 )
-from ate_dispatcher.testing import ScriptedProducer
+from ate_dispatcher.testing import Gate, ScriptedProducer
 
 BOUND = 60
 
@@ -186,3 +186,39 @@ def test_c5_an_error_nobody_looked_at_is_logged(dispatcher):
     finally:
         logging.getLogger("ate_dispatcher").removeHandler(handler)
     assert "unseen" in repr(records[0].exc_info)
+
+
+@pytest.mark.parametrize("way", ["stop", "remove", "deregister"])
+def test_c5_errors_of_a_listener_that_is_on_its_way_out_are_told(way):
+    """C5: what it raises on the events that it still has goes to whoever asked for it."""
+    told, watched, gate = [], [], Gate()
+
+    class Watch(Observer):
+        def on_listener_error(self, listener, event, error):
+            watched.append(error.args[0])
+
+    class Raising(ResultListener):
+        def process_dispatcher_result(self, topic, response):
+            gate.park()
+            raise ValueError(response)
+
+    with ATEDispatcher(on_listener_error=lambda *what: told.append(what[2].args[0])) as dispatcher:
+        dispatcher.add_observer(Watch())
+        dispatcher.add(ScriptedProducer(lambda topic, number: number), "t")
+        listener = dispatcher.add(Raising(name="log"), "t")
+        for number in range(3):
+            assert dispatcher.send_request("t", number).wait(BOUND)
+        gate.wait_parked()
+        if way == "deregister":
+            dispatcher.deregister_result_listener(listener, "t")
+            dispatcher.send_request("nobody").gather(BOUND)  # it has handled that
+            gate.open()
+        else:
+            dismiss = listener._ate_dismiss
+            listener._ate_dismiss = lambda: (dismiss(), gate.open())
+            if way == "remove":
+                dispatcher.remove(listener)
+    assert told == watched == [0, 1, 2]
+    listener.stop()
+    listener.join(BOUND)
+    assert listener._ate_hearers == {}

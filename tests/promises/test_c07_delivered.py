@@ -10,7 +10,7 @@ from ate_dispatcher import (
     RequestStatus,
     ResultListener,
 )
-from ate_dispatcher.testing import RecordingListener, ScriptedProducer
+from ate_dispatcher.testing import Gate, RecordingListener, ScriptedProducer
 
 BOUND = 60
 
@@ -112,3 +112,31 @@ def test_c7_a_producer_may_wait_for_another(dispatcher):
     )
     request = dispatcher.send_request("outer").gather(BOUND)
     assert list(request.values.values()) == [{"inner": 20}]
+
+
+def test_c7_a_listener_that_came_back_and_went_again_is_waited_for(dispatcher):
+    """C7: the fence of its first farewell says nothing about what it was sent after it."""
+    first, second = Gate(), Gate()
+
+    class Twice(ResultListener):
+        def process_dispatcher_result(self, topic, response):
+            (first, second)[response].park()
+
+    dispatcher.add(ScriptedProducer(lambda topic, number: number), "t")
+    twice = dispatcher.add(Twice(name="twice"), "t")
+    with first, second:
+        for number in range(2):
+            dispatcher.register_result_listener(twice, "t")
+            request = dispatcher.send_request("t", number)
+            assert request.wait(BOUND)
+            dispatcher.deregister_result_listener(twice, "t")
+            dispatcher.send_request("nobody").gather(BOUND)  # it has handled that
+        first.wait_parked()
+        first.open()
+        second.wait_parked()  # the first fence is passed, and the dispatcher's mailbox knows of it
+        assert not request.wait(0.05, delivered=True)
+        assert not dispatcher.flush(0.05)
+        assert dispatcher.laggards() == ("twice",)
+        second.open()
+        assert dispatcher.flush(BOUND)
+    dispatcher.remove(twice)

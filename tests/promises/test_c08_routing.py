@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ate_dispatcher import (
+    ATEDispatcher,
     RequestStatus,
 )
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
@@ -79,3 +80,55 @@ def test_c8_deregister_can_wait_for_the_work(dispatcher, gate):
     assert answers == [False]
     producer.stop()
     listener.stop()
+
+
+def test_c8_what_is_removed_while_it_is_registered_once_more_stops():
+    """C8: a registration that slips past a removal does not keep the agent's thread alive."""
+    dispatcher = ATEDispatcher()
+    agent = dispatcher.add(ScriptedProducer(1, name="dmm"), "a")
+
+    class Overtaken:
+        """The dispatcher's lock, whose next user is late."""
+
+        def __init__(self, lock):
+            self.lock = lock
+
+        def __enter__(self):
+            dispatcher._lock = self.lock
+            dispatcher.remove(agent)
+            return self.lock.__enter__()
+
+        def __exit__(self, *error):
+            return self.lock.__exit__(*error)
+
+    dispatcher._lock = Overtaken(dispatcher._lock)
+    dispatcher.register_result_producer(agent, "b")
+    with dispatcher:
+        agent.join(BOUND)
+        assert not agent.is_alive()
+        assert dispatcher.send_request("b").gather(BOUND).status is RequestStatus.NO_PRODUCERS
+        assert dispatcher.agents == {}
+
+
+def test_c8_a_name_is_free_once_the_routes_are_told(dispatcher):
+    """C8: whoever takes the name of an agent that leaves is not in one roster with it."""
+    agent = dispatcher.add(ScriptedProducer(1, name="dmm"), "t")
+    home, release, steps = dispatcher._home, dispatcher._release, []
+
+    class Noting:
+        def post(self, message):
+            steps.append(type(message).__name__)
+
+    def noting(*arguments):
+        steps.append("free")
+        return release(*arguments)
+
+    dispatcher._home, dispatcher._release = Noting(), noting
+    try:
+        dispatcher._agent_left(agent)
+    finally:
+        dispatcher._home = home
+        del dispatcher._release
+    assert steps == ["Gone", "free"]
+    agent.stop()
+    agent.join(BOUND)

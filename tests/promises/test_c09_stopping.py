@@ -12,6 +12,7 @@ from ate_dispatcher import (
     RequestStatus,
     ResultListener,
     StateError,
+    _callbacks,
     _lifetime,
 )
 from ate_dispatcher.testing import Gate, RecordingListener, ScriptedProducer
@@ -251,3 +252,101 @@ def test_c9_a_dispatcher_made_while_the_others_are_listed(monkeypatch):
 
     monkeypatch.setattr(_lifetime, "_dispatchers", Known([one]))
     assert set(_lifetime._all()) == {one, other}
+
+
+@pytest.mark.parametrize("way", ["stop", "abort"])
+def test_c9_an_agent_stops_a_dispatcher_that_was_never_started(way):
+    """C9: a self test may; what was sent ends, and a later stop waits for nothing."""
+    dispatcher = ATEDispatcher()
+    begun = []
+
+    class SelfTest(ScriptedProducer):
+        def on_start(self):
+            begun.append(getattr(dispatcher, way)().finished)
+
+    request = dispatcher.send_request("t", ttl=60_000)
+    agent = dispatcher.add(SelfTest(name="dmm"), "t")
+    assert request.wait(BOUND)
+    assert dispatcher.stop(timeout=BOUND).finished
+    agent.join(BOUND)
+    assert begun == [False]
+    assert not dispatcher.is_alive()
+    with pytest.raises(StateError):
+        dispatcher.start()
+
+
+class Interrupted(threading.Event):
+    """Of a thread that has begun, while Ctrl-C interrupts whoever waits for it to say so."""
+
+    def wait(self, timeout=None):
+        super().wait(BOUND)
+        if timeout is None:
+            raise KeyboardInterrupt
+        return True
+
+
+def test_c9_ctrl_c_while_the_dispatcher_is_started():
+    """C9: its thread is there, so a stop ends it."""
+    dispatcher = ATEDispatcher()
+    dispatcher._started = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.start()
+    assert dispatcher.stop(timeout=BOUND).finished
+    assert not dispatcher.is_alive()
+
+
+def test_c9_ctrl_c_while_an_agent_is_started():
+    """C9: its thread is there, so a stop makes it safe and waits for it as for the others."""
+    asked = []
+
+    class Supply(ScriptedProducer):
+        def safe_state(self):
+            asked.append(self.name)
+
+        def _ate_halt(self):
+            asked.append("in its turn")
+            super()._ate_halt()
+
+    agent = Supply(1, name="supply")
+    agent._started = Interrupted()
+    dispatcher = ATEDispatcher()
+    with pytest.raises(KeyboardInterrupt), dispatcher:
+        dispatcher.add(agent, "t")
+    assert asked == ["in its turn", "supply"]
+    assert not agent.is_alive()
+
+
+def test_c9_ctrl_c_while_the_callback_thread_is_started(monkeypatch):
+    """C9: there is one, and it ends with its dispatcher."""
+
+    class Slow(threading.Thread):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self._started = Interrupted()
+
+    monkeypatch.setattr(_callbacks.threading, "Thread", Slow)
+    callbacks = _callbacks.Callbacks("callbacks")
+    with pytest.raises(KeyboardInterrupt):
+        callbacks.start()
+    thread = callbacks.thread
+    callbacks.start()
+    assert callbacks.thread is thread
+    callbacks.end()
+    thread.join(BOUND)
+    assert not thread.is_alive()
+
+
+def test_c9_ctrl_c_just_before_the_last_turn_of_a_dispatcher_never_started():
+    """C9: the next stop takes the turn."""
+    dispatcher = ATEDispatcher()
+    request = dispatcher.send_request("t")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    dispatcher.run = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.stop()
+    del dispatcher.run
+    assert dispatcher.stop().finished
+    assert request.wait(0)

@@ -581,6 +581,5 @@ def test_c14_what_a_request_keeps_of_a_long_stream(dispatcher, caplog):
     assert request.dropped == 3
     assert len(listener.outcomes) >= 10_003
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1, said
-    assert "'scope' streamed more than 10000 values" in said[0]
+    assert len([text for text in said if "'scope' streamed more than 10000 values" in text]) == 1
     assert dispatcher.send_request("none").gather(BOUND).dropped == 0
