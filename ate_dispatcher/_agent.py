@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 from math import inf
 from queue import Empty, SimpleQueue
@@ -27,6 +28,15 @@ logger = logging.getLogger("ate_dispatcher")
 
 _numbers: Dict[str, Any] = {}
 _numbers_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _numbers_lock
+    _numbers_lock = threading.Lock()  # a thread that is not in the child may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def default_name(stem: str) -> str:
@@ -236,6 +246,14 @@ class Agent(threading.Thread):
         self._ate_refuse_mailbox()
         for home in homes:
             home.agent_changed(self, AgentState.STALLED)
+
+    def _ate_forked(self) -> None:
+        """In the child of a fork: the thread is not here, nor is whoever held a lock."""
+        self._ate_gone = True
+        self._ate_lock = threading.Lock()
+        self._ate_starting = threading.RLock()
+        if isinstance(self._ate_mailbox, BoundedMailbox):
+            self._ate_mailbox.renew_lock()
 
     # ---- state (any thread) --------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ._address import Address
 from ._callbacks import local
+from ._deadlines import Deadlines
 from ._delivery import Barrier
 from ._ledger import OPEN, STREAM_VALUES_KEPT, Extra
 from ._lifetime import Shutdown
@@ -500,7 +501,7 @@ class Dispatching(Membership):
         with self._refusing:  # one at a time, or a message could be answered before one ahead of it
             self._refuse_messages()
 
-    def _refuse_messages(self) -> None:
+    def _refuse_messages(self, tell: Callable[[Request], None] = Request._told) -> None:
         while True:
             try:
                 message = self._mailbox.get_nowait()
@@ -509,7 +510,7 @@ class Dispatching(Membership):
             if isinstance(message, Request):
                 if message.status is OPEN:
                     message.status = self._last_status(message)
-                    message._told()
+                    tell(message)
                     if self._admission is not None:
                         self._admission.release()
             elif isinstance(message, Barrier):
@@ -538,20 +539,23 @@ class Dispatching(Membership):
         return RequestStatus.CANCELLED
 
     def _abandon(self) -> None:
-        """In the child of a fork: none of the threads exists here, so everything has stopped."""
-        self._close()
+        """In the child of a fork: none of the threads exists here, so everything has stopped.
+
+        Any lock may be held by a thread that is not here, and any structure half changed by one.
+        """
         self._begun = self._home.gone = True
+        self._admission = None  # nobody is admitted any more
+        self._close()
         self._lock = threading.Lock()
         self._refusing = threading.RLock()
         self._over = threading.Event()
         self._over.set()
         self._callbacks.abandon()
         for agent in self._agents.values():
-            agent._ate_gone = True
-            agent._ate_lock = threading.Lock()
-            agent._ate_starting = threading.RLock()
+            agent._ate_forked()
         self._report = StopReport(0, {}, (), finished=True)
-        for request in tuple(self._deadlines):
+        requests, self._deadlines = tuple(self._deadlines), Deadlines()
+        for request in requests:
             request.close_rows(
                 lambda address, started, request=request: Failure(
                     request, address, OutcomeStatus.CANCELLED, "the process forked", started
@@ -559,9 +563,12 @@ class Dispatching(Membership):
             )
             request.status = RequestStatus.STOPPED
             self._ended[RequestStatus.STOPPED] = self._ended.get(RequestStatus.STOPPED, 0) + 1
-            request._rows[END] = ENDED  # who waited was another thread: it is not here
-            self._deadlines.remove(request)
-        self._refuse_mailbox()
+            self._forsake(request)
+        self._refuse_messages(self._forsake)
+
+    def _forsake(self, request: Request) -> None:
+        """Tell nobody of its end: who waited was another thread, which is not here."""
+        request._rows[END] = ENDED
 
     def _close(self) -> None:
         """Refuse new requests and registrations from here on."""

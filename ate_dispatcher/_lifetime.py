@@ -416,7 +416,10 @@ def _exit(interruption: BaseException) -> None:
 
 def _after_fork() -> None:
     for dispatcher in _all():
-        dispatcher._abandon()
+        try:
+            dispatcher._abandon()
+        except Exception:  # the others still have to be told
+            logger.exception("%r could not be stopped after a fork", dispatcher)
 
 
 atexit.register(_stop_all)

@@ -87,6 +87,10 @@ class BoundedMailbox:
         """Gives the priority of a piece of work, the higher the sooner; None: first come."""
         self._ready = threading.Condition(threading.Lock())
 
+    def renew_lock(self) -> None:
+        """Forget who holds the lock; for the child of a fork, where that thread does not exist."""
+        self._ready = threading.Condition(threading.Lock())
+
     def put(self, message: Any) -> None:
         """Add a control message. Never blocks."""
         with self._ready:

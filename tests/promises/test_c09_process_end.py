@@ -484,3 +484,53 @@ def test_leaving_the_block_by_an_exception_ends_the_process_as_without_it(leave,
         assert own[0] == "Traceback (most recent call last):"
         assert own[-1] in ("ZeroDivisionError: my own", "KeyboardInterrupt")
         assert [line.split(",")[0] for line in own[1:-1]] == ['  File "<string>"']
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("lock", ["waiter", "admission", "mailbox", "names", "dispatcher", "half"])
+def test_a_fork_while_another_thread_holds_a_lock(lock):
+    """C9: that thread is not in the child, which goes on all the same; so does the parent."""
+    code, lines, errors = run(
+        PRELUDE,
+        f"LOCK = {lock!r}",
+        """
+        import warnings
+        warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
+        from ate_dispatcher import _agent
+
+        idle, dispatcher = ATEDispatcher(max_open=2), ATEDispatcher()
+        request = idle.send_request("t")
+        with dispatcher:
+            listener = dispatcher.add(Held(capacity=2), "quiet")
+            dispatcher.add(ScriptedProducer(gate), "t")
+            held = dispatcher.send_request("t", ttl=MINUTE)
+            gate.wait_parked()
+            locks = {
+                "waiter": request._waiter()._lock,
+                "admission": idle._admission._cond,
+                "mailbox": listener._ate_mailbox._ready,
+                "names": _agent._numbers_lock,
+                "dispatcher": dispatcher._lock,
+            }
+            if LOCK == "half":  # its thread was about to note the request's place
+                place, held._line = held._line, None
+            else:
+                locks[LOCK].acquire()
+            pid = os.fork()
+            if not pid:
+                signal.alarm(15)
+                print(dispatcher.flush(10), dispatcher.stop().finished, idle.stop().finished)
+                print(request.status.name, held.status.name, type(ATEDispatcher()).__name__)
+                sys.stdout.flush()
+                os._exit(3)
+            print("child:", os.WEXITSTATUS(os.waitpid(pid, 0)[1]), flush=True)
+            if LOCK == "half":
+                held._line = place
+            else:
+                locks[LOCK].release()
+            gate.open()
+            print(held.gather(30).status.name)
+        """,
+    )
+    assert lines == ["True True True", "STOPPED STOPPED ATEDispatcher", "child: 3", "COMPLETE"]
+    assert (code, errors) == (0, "")
