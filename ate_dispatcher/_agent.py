@@ -105,6 +105,8 @@ class Agent(threading.Thread):
         # Dispatchers that hear how it goes: those it is registered with, and those it has left with
         # something of theirs still to do. Under the lock.
         self._ate_hearers: Dict[Any, None] = {}
+        # Fences not passed yet. Any thread adds, who passes one takes it out: atomic, one key each.
+        self._ate_fences: Dict[Fence, None] = {}
         self._ate_begun = False
         self._ate_dismissed = False
         self._ate_gone = False
@@ -301,7 +303,14 @@ class Agent(threading.Thread):
         Put first, then look whether the agent's thread has ended its loop: it raises the flag
         before its last look into the mailbox, so one of the two sees the fence.
         """
-        self._ate_address.control(Fence(passed))
+
+        def through() -> None:
+            self._ate_fences.pop(fence, None)
+            passed()
+
+        fence = Fence(through)
+        self._ate_fences[fence] = None
+        self._ate_address.control(fence)
         if self._ate_gone:
             self._ate_refuse_mailbox()
 
@@ -315,9 +324,9 @@ class Agent(threading.Thread):
     # ---- what each kind of agent does with its messages ---------------------------------------
 
     def _ate_depth(self) -> int:
-        """How many messages wait. Any thread."""
-        depth: int = self._ate_mailbox.qsize()
-        return depth
+        """How many messages wait, without fences. Any thread; two looks, so roughly."""
+        depth: int = self._ate_mailbox.qsize() - len(self._ate_fences)
+        return max(0, depth)
 
     def _ate_waits(self, message: Any) -> bool:
         """Tell whether a message in a bounded mailbox still is to be handled."""

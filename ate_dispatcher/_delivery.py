@@ -23,11 +23,13 @@ class Barrier:
         Whether the requests that are open when the dispatcher gets this must end first.
     """
 
-    __slots__ = ("_done", "_lock", "_pending", "after_requests", "requests")
+    __slots__ = ("_done", "_lock", "_pending", "after_requests", "ended", "requests")
 
     def __init__(self, after_requests: bool = False) -> None:
         self.after_requests = after_requests
         self.requests: Tuple[Any, ...] = ()
+        self.ended: Any = None
+        """What each of the requests calls when it has ended."""
         self._pending: Dict[Any, str] = {}
         self._lock = threading.Lock()
         self._done = threading.Lock()
@@ -43,6 +45,11 @@ class Barrier:
             agent._ate_fence(self._passer(agent))
         if not targets:
             self._done.release()
+
+    def withdraw(self) -> None:
+        """Nobody waits any more: leave nothing with the requests. On the dispatcher's thread."""
+        for request in self.requests:
+            request._waiter().discard(self.ended)
 
     def _passer(self, agent: Any) -> Callable[[], None]:
         def passed() -> None:

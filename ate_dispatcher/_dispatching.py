@@ -469,7 +469,7 @@ class Dispatching(Membership):
     def _on_barrier(self, barrier: Barrier, now: float) -> None:
         if barrier.after_requests:
             barrier.requests = tuple(self._deadlines)
-        self._after_end(barrier.requests, lambda: barrier.send(self._audience()))
+        barrier.ended = self._after_end(barrier.requests, lambda: barrier.send(self._audience()))
 
     def _on_probe(self, probe: Probe, now: float) -> None:
         probe.answer()

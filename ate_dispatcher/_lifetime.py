@@ -55,7 +55,7 @@ class Shutdown:
         self._progress = -1
         self._agents: List[Any] = []
         self._waiting: List[Any] = []
-        self._put: Dict[Any, int] = {}
+        self._told: Dict[Any, None] = {}
         self._fenced: Dict[Any, None] = {}
         self._abort = False
         self._turns: Optional[SafeTurns] = None
@@ -125,8 +125,8 @@ class Shutdown:
             if hasattr(agent, "_ate_hooks"):
                 left = address.refused
                 if not agent._ate_gone and address not in self._fenced:
-                    # What `_dismiss` put is in the mailbox still, and is no event.
-                    depth = agent._ate_mailbox.qsize() - self._put[address]
+                    # The STOP of `_dismiss` is in the mailbox still, and is no event.
+                    depth = agent._ate_depth() - (address in self._told)
                     left += max(0, depth) + (address.running is not None)
                 if left:
                     undelivered[address.name] = left
@@ -237,8 +237,7 @@ class Shutdown:
             if ours and not agent._ate_dispatchers():
                 # Its loop ends at STOP; the fence behind it is passed by its last act.
                 agent._ate_dismiss()
-                self._put[address] = 1
-            self._put[address] = self._put.get(address, 0) + 1
+                self._told[address] = None
             agent._ate_fence(self._passer(address))
             if agent._ate_begun:
                 self._waiting.append(agent)

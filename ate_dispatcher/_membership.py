@@ -92,8 +92,13 @@ class Membership(threading.Thread):
     def _refuse_mailbox(self) -> None:
         raise NotImplementedError  # said by Dispatching, which knows every kind of message
 
-    def _after_end(self, requests: Tuple[Request, ...], then: Callable[[], None]) -> None:
-        """Call `then` when these open requests have ended; both on the dispatcher's thread."""
+    def _after_end(
+        self, requests: Tuple[Request, ...], then: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Call `then` when these open requests have ended; both on the dispatcher's thread.
+
+        Gives what each of them calls.
+        """
         left = [len(requests)]
 
         def ended() -> None:
@@ -105,6 +110,7 @@ class Membership(threading.Thread):
             request._waiter().add(ended)
         if not requests:
             then()
+        return ended
 
     def _check_agent(self, agent: Any, kind: type) -> None:
         if isinstance(agent, Agent) and not hasattr(agent, "_ate_address"):

@@ -39,7 +39,7 @@ from ._exceptions import (
 )
 from ._lifetime import keep_until_exit
 from ._listener import FunctionListener, ResultListener
-from ._messages import Observe, Sites, Stop
+from ._messages import Observe, Probe, Sites, Stop
 from ._observer import Observer
 from ._options import Options, Until
 from ._outcomes import RequestStatus
@@ -425,7 +425,10 @@ class ATEDispatcher(Dispatching):
             logger.warning("flush() waits for %r, which was not started: call start()", self)
         barrier = self._last_barrier = Barrier(after_requests=True)
         self._home.post(barrier)
-        return acquire(barrier.done, limit)
+        if acquire(barrier.done, limit):
+            return True
+        self._home.post(Probe(barrier.withdraw))
+        return False
 
     def laggards(self) -> Tuple[str, ...]:
         """Name the agents that the last `flush` still waits for."""

@@ -140,3 +140,28 @@ def test_c7_a_listener_that_came_back_and_went_again_is_waited_for(dispatcher):
         second.open()
         assert dispatcher.flush(BOUND)
     dispatcher.remove(twice)
+
+
+def test_c7_a_wait_that_timed_out_leaves_nothing_behind(dispatcher, gate):
+    """C7: neither with the requests it waited for, nor, as messages, with a listener that hangs."""
+    dispatcher.add(ScriptedProducer(gate, name="dmm"), "t")
+    request = dispatcher.send_request("t", ttl=60_000)
+    gate.wait_parked()
+    for _ in range(50):
+        assert not dispatcher.flush(0)
+    dispatcher.send_request("nobody").gather(BOUND)  # it has handled all that
+    assert dispatcher.laggards() == ("dmm",)
+    assert request._waiter()._tell == []
+    slow = dispatcher.add(Slow(gate, name="slow"), "u")
+    dispatcher.add(ScriptedProducer(1), "u")
+    handed = dispatcher.send_request("u").gather(BOUND)
+    gate.wait_parked(2)
+    for _ in range(7):
+        assert not handed.wait(0, delivered=True)
+    dispatcher.send_request("nobody").gather(BOUND)
+    assert dispatcher.statistics().listeners["slow"].depth == 0
+    report = dispatcher.stop(drain=False, timeout=0)
+    assert report.undelivered == {"slow": 1}
+    gate.open()
+    slow.join(BOUND)
+    assert slow._ate_fences == {}
