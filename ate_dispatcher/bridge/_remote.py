@@ -96,7 +96,9 @@ class RemoteProducer(Producer):
             if where is None or where[0] != talk.host:
                 raise WorkRejectedError(self._away)
             host, ahead = where
-            request.on_cancel(lambda: answers.put(_CALLED_OFF))
+            # Told by the dispatcher's thread: a user's callback could wait for this very producer.
+            if not request._waiter().add(talk.end):
+                request.check()
             ttl = until = None
             if request.ttl != inf:
                 left = request.remaining()
@@ -194,9 +196,14 @@ class _Talk:
         self._answers.put(message("rejected", text=why, seq=-1))
         return self.host, self._identifier
 
+    def end(self) -> None:
+        """Have `next` look whether the request is still open. The dispatcher's thread."""
+        self._answers.put(_CALLED_OFF)
+
     def close(self) -> None:
         """Wait for no more answers; tell the host if it may still be working."""
         self._proxy._talk = None
+        self._request._waiter().discard(self.end)
         self._proxy._correlations.close(self._identifier)
         if not self._over and self.host:
             self._over = True

@@ -156,6 +156,34 @@ def test_hosts_are_watched_after_the_dispatcher_stopped(dispatcher, url, strange
         host.stop()
 
 
+def test_a_callback_may_wait_for_the_same_remote_producer(dispatcher, host, bridge, gate):
+    """C2: its row is let go by the end of the request, whatever the users' callbacks do."""
+    running, answered = threading.Event(), threading.Event()
+
+    def called_off(topic):
+        running.set()
+        current_request().sleep(NEVER)
+
+    host.add(ScriptedProducer(lambda topic: gate.park(), called_off, 2, name="dmm0"), "t")
+    assert bridge.wait_for("dmm0", timeout=BOUND)
+    dispatcher.send_request("t", ttl=inf)
+    request = dispatcher.send_request("t", ttl=inf)  # begins when its callback is registered
+    values = []
+
+    def again(request):
+        try:
+            values.append(dispatcher.send_request("t", ttl=inf).gather(BOUND).values)
+        finally:
+            answered.set()
+
+    request.add_done_callback(again)
+    gate.open()
+    assert running.wait(BOUND)
+    request.cancel()
+    assert answered.wait(BOUND)
+    assert values == [{"dmm0": 2}]
+
+
 def test_a_ttl_that_no_clock_knows(host, bridge, stranger, dispatcher):
     """Bad input: counted as a stranger's, not raised."""
     host.add(ScriptedProducer(1, name="dmm0"), "t")
