@@ -7,7 +7,7 @@ import threading
 from itertools import islice
 from math import inf
 from time import monotonic
-from typing import Any, Dict, Optional, Tuple, TypeVar
+from typing import Any, Dict, Optional, Set, Tuple, TypeVar
 
 from .._agent import Agent, default_name
 from .._callbacks import local
@@ -121,8 +121,8 @@ class AgentHost:
         self._records: Dict[str, Dict[str, Any]] = {}
         self._begun = False
         self._stopped = threading.Event()
-        self._stopper: Optional[int] = None
-        self._over = threading.Event()
+        # Threads in `stop`: each adds, looks for and discards its own, which are atomic.
+        self._stopping: Set[int] = set()
         self._beat = threading.Event()
         self._heart = threading.Thread(
             target=self._announce_for_ever, name=f"{self.name}-heartbeat", daemon=True
@@ -209,28 +209,25 @@ class AgentHost:
     def stop(self) -> None:
         """Say goodbye, end what is in progress, and stop the agents. Stopping twice is once.
 
-        Whoever is not first waits for the first, so that behind it no agent is at work any more;
-        not so on a thread of the library, nor in a signal handler that interrupts the first.
+        Behind it no agent is at work any more, whoever was first. On a thread of the library it
+        begins and does not wait, nor does it in a signal handler that interrupts another `stop`.
         """
         me = threading.get_ident()
-        with self._lock:
-            first, self._begun = not self._stopped.is_set(), True
-            if first:
-                self._stopper = me
-            self._stopped.set()
-        self._beat.set()
-        if not first:
-            if self._stopper != me and not hasattr(local, "role"):
-                self._over.wait()
+        if me in self._stopping:
             return
+        self._stopping.add(me)
         try:
-            self._dispatcher.stop(drain=False)
-            if self._heart.ident is not None:
+            with self._lock:
+                self._begun = True
+            self._stopped.set()
+            self._beat.set()
+            self._dispatcher.stop(drain=False)  # on a library thread it only begins
+            if self._heart.ident is None:
+                self._bus.close()
+            elif not hasattr(local, "role"):
                 self._heart.join()
-                self._publish(self._topics.agents, message("leave", id=self._id))
-            self._bus.close()
-        finally:  # an interruption must leave nobody waiting
-            self._over.set()
+        finally:
+            self._stopping.discard(me)
 
     def __enter__(self) -> AgentHost:
         self.start()
@@ -245,7 +242,10 @@ class AgentHost:
     # ---- what is said ----------------------------------------------------------------------------
 
     def _announce_for_ever(self) -> None:
-        """Run on the heartbeat thread: now, at every beat, and at once when something changed."""
+        """Run on the heartbeat thread: now, at every beat, and at once when something changed.
+
+        It says goodbye too: whoever has called `stop` may be a thread that must not wait.
+        """
         while not self._stopped.is_set():
             self._beat.clear()
             here = self._dispatcher.agents  # without those that have failed or were stopped
@@ -263,6 +263,9 @@ class AgentHost:
                 ),
             )
             self._beat.wait(self._every)
+        self._dispatcher.stop(drain=False)  # what ends in it is answered before the goodbye
+        self._publish(self._topics.agents, message("leave", id=self._id))
+        self._bus.close()
 
     def _publish(self, topic: str, data: Dict[str, Any]) -> None:
         try:

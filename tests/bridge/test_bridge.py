@@ -619,16 +619,74 @@ def test_whoever_stops_a_host_finds_its_agents_stopped(url, gate, leave):
     stopper = threading.Thread(target=host.stop)
     stopper.start()
     gate.wait_parked(1)
-    waited = host._over.wait
+    stop = host._dispatcher.stop
 
-    def waits():
+    def waits(drain):
         gate.open()
-        return waited(BOUND)
+        return stop(drain)
 
-    host._over.wait = waits
+    host._dispatcher.stop = waits
     leave(host)
     assert stopped == ["dmm"]
     stopper.join(BOUND)
+
+
+def test_an_agent_may_stop_its_host(dispatcher, url, bridge, gate):
+    """Life: it only begins it; `run` returns when all agents have stopped and are safe."""
+    begun, over, order = threading.Event(), threading.Event(), []
+
+    class Closing(Producer):
+        def produce_dispatcher_output(self, topic):
+            host.stop()
+            begun.set()
+            gate.park()
+            order.append("worked")
+
+        def safe_state(self):
+            order.append("safe")
+
+    host = AgentHost(url, name="rack3", heartbeat=NEVER)
+    host._dispatcher._grace = BOUND
+    host.add(Closing(name="dmm0"), "t")
+
+    def run():
+        host.run()
+        order.append("run returned")
+        over.set()
+
+    stopping = host._dispatcher._over.wait
+    host._dispatcher._over.wait = lambda *limit: gate.open() or stopping(*limit)
+    threading.Thread(target=run).start()
+    assert bridge.wait_for("dmm0", timeout=BOUND)
+    dispatcher.send_request("t", ttl=60_000)
+    assert begun.wait(BOUND)
+    assert over.wait(BOUND)
+    assert order == ["worked", "safe", "run returned"]
+    assert wait_until(lambda: not bridge.agents)
+
+
+def test_a_stop_that_a_signal_interrupts(url):
+    """Life: a handler that stops the host once more does not wait; after Ctrl-C one waits again."""
+    host = AgentHost(url, name="rack3", heartbeat=NEVER)
+    host.start()
+    stop, calls = host._dispatcher.stop, []
+
+    def interrupted(drain):
+        if threading.current_thread() is host._heart:
+            return stop(drain)
+        calls.append(drain)
+        if len(calls) == 1:
+            host.stop()  # the handler
+            raise KeyboardInterrupt
+        return stop(drain)
+
+    host._dispatcher.stop = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        host.stop()
+    assert len(calls) == 1
+    host.stop()
+    assert len(calls) == 2
+    assert not host._heart.is_alive()
 
 
 def test_a_host_stops_once_and_starts_once(url):
