@@ -186,12 +186,12 @@ class AgentHost:
             self._begun = True
         try:
             self._bus.subscribe(self._heard, self._topics.host(self._id), self._topics.discover)
+            self._dispatcher.add(_Relay(self, name=f"{self.name}-relay"), TopicFilter("#"))
+            self._dispatcher.start()
+            self._heart.start()
         except BaseException:
             self.stop()
             raise
-        self._dispatcher.add(_Relay(self, name=f"{self.name}-relay"), TopicFilter("#"))
-        self._dispatcher.start()
-        self._heart.start()
 
     def run(self) -> None:
         """Serve until `stop` is called, or Ctrl-C comes; start it if it was not.

@@ -689,6 +689,22 @@ def test_a_stop_that_a_signal_interrupts(url):
     assert not host._heart.is_alive()
 
 
+def test_a_host_that_cannot_begin_leaves_nothing(url, monkeypatch):
+    """Life: where the system has no thread for its heartbeat, the rest of it is stopped again."""
+    host = AgentHost(url, name="rack3", heartbeat=NEVER)
+    agent = host.add(ScriptedProducer(1, name="dmm0"), "t")
+
+    def refused():
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(host._heart, "start", refused)
+    with pytest.raises(RuntimeError, match="can't start"):
+        host.start()
+    assert not agent.is_alive()
+    with pytest.raises(StateError):
+        host._bus.publish(1, "t")
+
+
 def test_a_host_stops_once_and_starts_once(url):
     """Life: a second start is told, a second stop does nothing, run() ends with stop()."""
     host = AgentHost(url)
