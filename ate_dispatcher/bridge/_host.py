@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from itertools import islice
 from math import inf
@@ -120,6 +121,7 @@ class AgentHost:
         self._offers: Dict[str, Tuple[Agent, Tuple[Subject, ...]]] = {}
         self._records: Dict[str, Dict[str, Any]] = {}
         self._begun = False
+        self._process: Optional[int] = None  # which has started it
         self._stopped = threading.Event()
         # Threads in `stop`: each adds, looks for and discards its own, which are atomic.
         self._stopping: Set[int] = set()
@@ -184,6 +186,7 @@ class AgentHost:
             if self._begun:
                 raise StateError(f"{self.name!r} was started before: make a new host")
             self._begun = True
+            self._process = os.getpid()
         try:
             self._bus.subscribe(self._heard, self._topics.host(self._id), self._topics.discover)
             self._dispatcher.add(_Relay(self, name=f"{self.name}-relay"), TopicFilter("#"))
@@ -211,7 +214,10 @@ class AgentHost:
 
         Behind it no agent is at work any more, whoever was first. On a thread of the library it
         begins and does not wait, nor does it in a signal handler that interrupts another `stop`.
+        In the child of a fork it does nothing.
         """
+        if self._process not in (None, os.getpid()):
+            return  # the child of a fork: agents and goodbye are the parent's affair
         me = threading.get_ident()
         if me in self._stopping:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,7 @@ from ate_dispatcher import (
     WorkRejectedError,
     current_request,
 )
-from ate_dispatcher.bridge import AgentHost, Bridge
+from ate_dispatcher.bridge import AgentHost, Bridge, _host
 from ate_dispatcher.testing import ScriptedProducer
 
 BOUND = 60
@@ -703,6 +704,16 @@ def test_a_host_that_cannot_begin_leaves_nothing(url, monkeypatch):
     assert not agent.is_alive()
     with pytest.raises(StateError):
         host._bus.publish(1, "t")
+
+
+def test_the_child_of_a_fork_says_nothing_for_its_parent(dispatcher, host, bridge, monkeypatch):
+    """Life: leaving the `with` block over there stops neither the agents nor their host."""
+    host.add(ScriptedProducer(1, name="dmm0"), "t")
+    assert bridge.wait_for("dmm0", timeout=BOUND)
+    with monkeypatch.context() as patched:
+        patched.setattr(_host, "os", SimpleNamespace(getpid=lambda: -1))
+        host.stop()
+    assert dispatcher.send_request("t").gather(BOUND).values == {"dmm0": 1}
 
 
 def test_a_host_stops_once_and_starts_once(url):
