@@ -266,6 +266,12 @@ class Bridge:
                 ):
                     return  # one of ours on its way out: there is room at the next heartbeat
                 raise
+            except StateError:
+                raise
+            except RuntimeError as error:  # the system has no thread for it: not a row for nobody
+                self._dispatcher.remove(presence.proxy)
+                logger.warning("%s: %r waits for another heartbeat: %s", self.name, name, error)
+                return
             self._present[name] = presence
         elif presence.host not in (None, identifier):
             raise NameTakenError(

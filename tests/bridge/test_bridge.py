@@ -26,6 +26,7 @@ from ate_dispatcher import (
     current_request,
 )
 from ate_dispatcher.bridge import AgentHost, Bridge, _host
+from ate_dispatcher.bridge._remote import RemoteListener, RemoteProducer
 from ate_dispatcher.testing import ScriptedProducer
 
 BOUND = 60
@@ -714,6 +715,33 @@ def test_the_child_of_a_fork_says_nothing_for_its_parent(dispatcher, host, bridg
         patched.setattr(_host, "os", SimpleNamespace(getpid=lambda: -1))
         host.stop()
     assert dispatcher.send_request("t").gather(BOUND).values == {"dmm0": 1}
+
+
+@pytest.mark.parametrize("kind", [RemoteProducer, RemoteListener])
+def test_what_has_no_thread_is_taken_in_at_the_next_heartbeat(
+    dispatcher, host, bridge, monkeypatch, caplog, kind
+):
+    """Robust: where the system had no thread to give, once, no row is left that nobody works on."""
+    refused, start = threading.Event(), kind.start
+
+    def refuse_once(self):
+        if refused.is_set():
+            return start(self)
+        refused.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(kind, "start", refuse_once)
+    if kind is RemoteProducer:
+        host.add(ScriptedProducer(1, name="dmm0"), "t")
+    else:
+        host.add(RecordingOutcomes(name="dmm0"), "t")
+    assert refused.wait(BOUND)
+    warning = "'dmm0' waits for another heartbeat: can't start new thread"
+    assert wait_until(lambda: warning in caplog.text)
+    assert wait_until(lambda: "dmm0" not in dispatcher._agents)
+    host._beat.set()
+    assert bridge.wait_for("dmm0", timeout=BOUND)
+    assert dispatcher.agents["dmm0"].is_alive()
 
 
 def test_a_host_stops_once_and_starts_once(url):
