@@ -188,10 +188,11 @@ class Bridge:
             return not self._closed and there()
 
     def close(self) -> None:
-        """Take the remote agents out of the dispatcher and leave the bus. Twice is once."""
+        """Take the remote agents out of the dispatcher and leave the bus. Twice is once.
+
+        Interrupted, as by Ctrl-C, it is called again: no step of it minds being repeated.
+        """
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
             self._lock.notify_all()
             present = tuple(self._present.values())

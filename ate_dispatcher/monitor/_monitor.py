@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Optional
 
 from .._exceptions import InvalidArgumentError, InvalidTypeError
@@ -73,7 +72,6 @@ class Monitor:
             raise InvalidArgumentError(f"a port must be from 0 to 65535, not {port}")
         checked = check_token(token, host)
         self._host = host
-        self._lock = threading.Lock()
         self._stopped = False
         self._feed = Feed(dispatcher)
         self._server = Server(host, port, checked, self._feed)
@@ -101,12 +99,13 @@ class Monitor:
         return self._feed.slow + self._server.stalled
 
     def stop(self) -> None:
-        """Close the page and every connection; wait for the threads. Stopping twice is once."""
-        with self._lock:
-            stopped, self._stopped = self._stopped, True
-        if not stopped:
-            self._feed.stop()
-            self._server.close()
+        """Close the page and every connection; wait for the threads. Stopping twice is once.
+
+        Interrupted, as by Ctrl-C, it is called again: no step of it minds being repeated.
+        """
+        self._feed.stop()
+        self._server.close()
+        self._stopped = True
 
     def __enter__(self) -> Monitor:
         return self

@@ -119,7 +119,7 @@ class Server(ThreadingHTTPServer):
     def close(self) -> None:
         """Accept no more, cut every connection, and wait for their threads."""
         self._ending.set()
-        if self._thread.ident is not None:
+        if self._thread.is_alive():  # else the port may be somebody else's by now
             with contextlib.suppress(OSError):  # it looks by itself, a little later
                 socket.create_connection(self._reached_at, PAUSE).close()
             self._thread.join()

@@ -343,6 +343,25 @@ def test_the_bridge_closes(dispatcher, host, url):
         assert dispatcher.send_request("t").gather(BOUND).values == {"dmm0": 1}
 
 
+def test_a_close_that_is_interrupted_is_done_by_the_next(dispatcher, host, url, monkeypatch):
+    """Life: Ctrl-C while it waits, and then once more: no thread or subscription is left."""
+    host.add(ScriptedProducer(1, name="dmm0"), "t")
+    bridge = Bridge(dispatcher, url)
+    assert bridge.wait_for("dmm0", timeout=BOUND)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bridge._watch, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bridge.close()
+    bridge.close()
+    assert not bridge._watch.is_alive()
+    with pytest.raises(StateError):
+        bridge._bus.publish(1, "t")
+
+
 def test_wait_for_gives_up(bridge):
     """Discovery: waiting for who never comes is bounded."""
     assert not bridge.wait_for("nobody", timeout=0.01)

@@ -497,6 +497,25 @@ def test_everything_is_released(dispatcher, echo):
     assert dispatcher._observers == ()
 
 
+@pytest.mark.parametrize("part", ["_feed", "_server"])
+def test_a_stop_that_is_interrupted_is_done_by_the_next(dispatcher, monkeypatch, part):
+    """Ctrl-C while it waits for a thread, and then once more: nobody is served any longer."""
+    monitor = Monitor(dispatcher)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(getattr(monitor, part)._thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            monitor.stop()
+    monitor.stop()
+    assert "stopped" in repr(monitor)
+    with pytest.raises(ConnectionRefusedError):
+        get(monitor)
+    assert not monitor._feed._thread.is_alive()
+
+
 def test_a_hundred_idle_clients_disturb_nobody(dispatcher, monitor, echo):
     """They are served nothing, others everything; they end with the monitor."""
     idle = [
