@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import Any, Dict, Optional, Sequence
 
+from .._agent import Agent
 from .._codec import encode
 from .._exceptions import InvalidTypeError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus
 from .._producer import Producer
 from .._routes import Subject
+from .._states import AgentState
 from .._target import load_class
 from .._topics import TopicFilter
 from .._waiting import ended_by_signal
@@ -32,7 +35,7 @@ def run_agent(
     name: Optional[str],
     namespace: str,
 ) -> int:
-    """Host one producer until Ctrl-C or SIGTERM.
+    """Host one producer until Ctrl-C or SIGTERM, or until it ends by itself.
 
     Parameters
     ----------
@@ -46,6 +49,11 @@ def run_agent(
         Given to the class if given here.
     namespace : str
         See `AgentHost`.
+
+    Returns
+    -------
+    int
+        1 if the producer failed.
     """
     options: Dict[str, Any] = {}
     if site is not None:
@@ -61,8 +69,13 @@ def run_agent(
     with ended_by_signal(), AgentHost(url, namespace=namespace) as host:
         host.add(agent, *map(_subject, topics))
         print(f"{agent.name!r} serves {', '.join(topics)} (Ctrl-C ends it)", flush=True)
+        threading.Thread(target=_stop_behind, args=(agent, host), daemon=True).start()
         host.run()
-    return 0
+    failed = agent._ate_state() is AgentState.FAILED
+    if failed:
+        text = f"ate-dispatcher: {agent.name!r} {agent._ate_why_gone()}"
+        print(escaped(text), file=sys.stderr)
+    return 1 if failed else 0
 
 
 def send(
@@ -130,6 +143,12 @@ class _Printer(ResultListener):
         """Print it."""
         text = _as_json(outcome) if self._as_json else _as_text(outcome, True)
         print(escaped(text), flush=True)
+
+
+def _stop_behind(agent: Agent, host: AgentHost) -> None:
+    """Stop a host whose only agent has ended, which would serve nobody. A thread of its own."""
+    agent.join()
+    host.stop()
 
 
 def _subject(topic: str) -> Subject:

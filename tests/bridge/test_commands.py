@@ -135,6 +135,38 @@ def test_an_agent_that_needs_more_than_the_command_gives(url, capsys):
     assert "with no arguments" in fails(capsys, "agent", url, target, "--topic", "t")
 
 
+@pytest.mark.parametrize(
+    ("hook", "code", "said"),
+    [
+        (
+            "raise OSError('no such port')",
+            1,
+            ["ate-dispatcher: 'fs' failed: OSError('no such port')"],
+        ),
+        ("self.stop()", 0, []),
+    ],
+)
+def test_an_agent_that_ends_by_itself(tmp_path, hook, code, said):
+    """agent: it does not live on for nobody; why it failed is one line, and the exit code."""
+    (tmp_path / "fs.py").write_text(
+        "from ate_dispatcher import Producer\n"
+        "class Fs(Producer):\n"
+        f"    def on_start(self): {hook}\n"
+        "    def produce_dispatcher_output(self, topic): return 1\n"
+    )
+    command = ("agent", f"file://{tmp_path}/bus/", "fs:Fs", "--topic", "t", "--name", "fs")
+    ended = subprocess.run(
+        [sys.executable, "-m", "ate_dispatcher", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": HOME},
+        text=True,
+        capture_output=True,
+        timeout=BOUND,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.splitlines()[-1:] == said
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="needs signals, which Windows lacks")
 def test_an_agent_in_a_process_of_its_own(tmp_path):
     """agent, listen: two processes on one bus; SIGTERM ends each well, and their work is done."""
