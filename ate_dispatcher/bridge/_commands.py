@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from .._agent import Agent
 from .._codec import encode
-from .._exceptions import InvalidTypeError
+from .._exceptions import BusURLError, InvalidTypeError
 from .._listener import ResultListener
 from .._outcomes import Outcome, OutcomeStatus
 from .._producer import Producer
@@ -20,6 +20,7 @@ from .._topics import TopicFilter
 from .._waiting import ended_by_signal
 from .._words import arguments, escaped, site_of
 from ..bus._grammar import is_exact
+from ..bus._url import BusURL
 from ..dispatcher import ATEDispatcher
 from ._bridge import Bridge
 from ._host import AgentHost
@@ -66,7 +67,7 @@ def run_agent(
     except TypeError as error:
         given = ", ".join(f"{option}=" for option in options) or "no arguments"
         raise InvalidTypeError(f"{target} cannot be made with {given}: {error}") from error
-    with ended_by_signal(), AgentHost(url, namespace=namespace) as host:
+    with ended_by_signal(), _reachable_host(url, namespace) as host:
         host.add(agent, *map(_subject, topics))
         print(f"{agent.name!r} serves {', '.join(topics)} (Ctrl-C ends it)", flush=True)
         threading.Thread(target=_stop_behind, args=(agent, host), daemon=True).start()
@@ -124,7 +125,7 @@ def send(
 
 def listen(url: str, topics: Sequence[str], as_json: bool, namespace: str) -> int:
     """Print every outcome on some topics, of every dispatcher that a bridge joins to the bus."""
-    with ended_by_signal(), AgentHost(url, namespace=namespace) as host:
+    with ended_by_signal(), _reachable_host(url, namespace) as host:
         host.add(_Printer(as_json, host), *map(_subject, topics))
         print(f"listening to {', '.join(topics)} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         host.run()
@@ -143,6 +144,14 @@ class _Printer(ResultListener):
         """Print it."""
         text = _as_json(outcome) if self._as_json else _as_text(outcome, True)
         print(escaped(text), flush=True)
+
+
+def _reachable_host(url: str, namespace: str) -> AgentHost:
+    """Make a host for whoever is in another process, or on another machine."""
+    host = AgentHost(url, namespace=namespace)
+    if BusURL(url).scheme == "memory":
+        raise BusURLError("memory:// ends with this process: nobody else could reach it")
+    return host
 
 
 def _stop_behind(agent: Agent, host: AgentHost) -> None:

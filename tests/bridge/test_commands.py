@@ -135,6 +135,16 @@ def test_an_agent_that_needs_more_than_the_command_gives(url, capsys):
     assert "with no arguments" in fails(capsys, "agent", url, target, "--topic", "t")
 
 
+@pytest.mark.parametrize("command", [["agent", "dmm_alone:Dmm", "--topic"], ["listen"]])
+def test_a_bus_that_nobody_else_can_reach(tmp_path, monkeypatch, capsys, command):
+    """agent, listen: in a bus in memory they would wait for ever, and in silence."""
+    (tmp_path / "dmm_alone.py").write_text(AGENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(AgentHost, "start", lambda host: pytest.fail("it begins"))
+    error = fails(capsys, command[0], "Memory://bench", *command[1:], "t")
+    assert error == "ate-dispatcher: memory:// ends with this process: nobody else could reach it\n"
+
+
 @pytest.mark.parametrize(
     ("hook", "code", "said"),
     [
