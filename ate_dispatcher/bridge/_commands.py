@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 import threading
 from typing import Any, Dict, Optional, Sequence
@@ -148,7 +150,8 @@ class _Printer(ResultListener):
 
 def _reachable_host(url: str, namespace: str) -> AgentHost:
     """Make a host for whoever is in another process, or on another machine."""
-    host = AgentHost(url, namespace=namespace)
+    name = f"{socket.gethostname()}:{os.getpid()}"  # to be told from its like on the same bus
+    host = AgentHost(url, name=name, namespace=namespace)
     if BusURL(url).scheme == "memory":
         raise BusURLError("memory:// ends with this process: nobody else could reach it")
     return host

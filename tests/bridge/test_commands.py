@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -200,6 +201,9 @@ def test_an_agent_in_a_process_of_its_own(tmp_path):
     try:
         with ATEDispatcher() as dispatcher, Bridge(dispatcher, url) as bridge:
             assert bridge.wait_for("dmm3", timeout=BOUND)
+            machine, _, process = bridge.agents["dmm3"].rpartition(":")
+            assert machine == socket.gethostname()
+            assert process.isdigit()
             heard = threading.Event()
             waiter = threading.Thread(
                 target=lambda: (wait_for_listener(bridge), heard.set()), daemon=True
