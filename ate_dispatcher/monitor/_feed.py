@@ -152,7 +152,7 @@ class Feed:
     def _beat(self) -> Optional[float]:
         """Send what is new; give for how long nothing but the bell can bring more."""
         began = time.monotonic()
-        if self._watch.used_up:
+        if self._watch.used_up and self._dispatcher.is_alive():  # else nobody renews it
             self._sampled_until = began + 2.0
         noted = self._watch.take(began, self._happening)
         self._sampled = sampled = began < self._sampled_until

@@ -236,6 +236,19 @@ def test_an_idle_monitor_sleeps(dispatcher, echo, monkeypatch):
 # ---- observers, as they are now ------------------------------------------------------------------
 
 
+def test_a_monitor_of_a_dispatcher_that_has_ended_sleeps():
+    """C12: also one whose allowance was used up at the end, which nobody renews any more."""
+    dispatcher = ATEDispatcher()
+    dispatcher.start()
+    feed = _feed.Feed(dispatcher)
+    feed._watch._ate_left = 0
+    assert feed._beat() is not None
+    dispatcher.stop()
+    feed._watch._ate_left = 0
+    feed._sampled_until = 0.0
+    assert feed._beat() is None
+
+
 def test_who_accepts_sleeps_until_somebody_comes(dispatcher, monkeypatch):
     """It wakes once for each connection, and once to end, unless it was awake just then."""
     woken = []
