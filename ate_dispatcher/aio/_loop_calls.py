@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 __all__ = ["OnLoop", "in_callback"]
 
-_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("in a callback", default=False)
+_inside: contextvars.ContextVar[Optional[asyncio.Future[Any]]] = contextvars.ContextVar(
+    "the task of a callback", default=None
+)
 
 
 def in_callback() -> bool:
-    """Whether this runs in a callback that a library thread waits for."""
-    return _inside.get()
+    """Whether this runs in a callback that a library thread waits for.
+
+    So does a task begun in it, which it may await, but not one that has outlived it.
+    """
+    task = _inside.get()
+    return task is not None and not task.done()
 
 
 class OnLoop:
@@ -38,7 +44,7 @@ class OnLoop:
         return running.result()
 
     async def _run(self, arguments: Any) -> Any:
-        _inside.set(True)  # of this task's own context
+        _inside.set(asyncio.current_task())  # in this task's own context
         result = self._callback(*arguments)
         return await result if inspect.isawaitable(result) else result
 

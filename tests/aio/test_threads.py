@@ -162,6 +162,30 @@ def test_a_callback_for_a_loop_that_is_closed():
         call(1)
 
 
+def test_a_task_that_outlives_its_callback():
+    """Callbacks: what it begins is not taken for it for ever; what it awaits is."""
+
+    async def main():
+        tasks, ended = [], asyncio.Event()
+
+        async def begun():
+            await ended.wait()
+            return in_callback()
+
+        async def awaited():
+            return in_callback()
+
+        async def callback():
+            tasks.append(asyncio.ensure_future(begun()))
+            return await asyncio.gather(awaited())
+
+        assert await in_thread(OnLoop(callback)) == [True]
+        ended.set()
+        assert not await tasks[0]
+
+    asyncio.run(main())
+
+
 def test_the_same_callback_is_equal():
     """Callbacks: registered twice is once, and it can be taken away."""
 
