@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+from concurrent.futures import wait
 from typing import Any, Callable, Optional
 
 __all__ = ["OnLoop", "in_callback"]
+
+LOOK = 1.0
+"""Seconds between two looks at whether the loop is closed, while its callback is waited for."""
 
 _inside: contextvars.ContextVar[Optional[asyncio.Future[Any]]] = contextvars.ContextVar(
     "the task of a callback", default=None
@@ -41,6 +45,11 @@ class OnLoop:
         except RuntimeError:  # the loop is closed
             call.close()
             raise
+        while not wait((running,), LOOK).done:
+            if self._loop.is_closed():  # what was under way on it never ends: one attribute is read
+                if inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+                    call.close()
+                raise RuntimeError("the event loop was closed before its callback had ended")
         return running.result()
 
     async def _run(self, arguments: Any) -> Any:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ate_dispatcher.aio import _loop_calls
 from ate_dispatcher.aio._loop_calls import OnLoop, in_callback
 from ate_dispatcher.aio._threads import in_thread
 from ate_dispatcher.testing import Gate
@@ -184,6 +185,46 @@ def test_a_task_that_outlives_its_callback():
         assert not await tasks[0]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_loop_that_is_closed_under_its_callback(monkeypatch, begun):
+    """Callbacks: who waits for what no loop will ever finish is told."""
+    monkeypatch.setattr(_loop_calls, "LOOK", 0.001)
+    loop, scheduled, raised = asyncio.new_event_loop(), threading.Event(), []
+    tasks = []
+
+    async def never():
+        tasks.append(asyncio.current_task())
+        await loop.create_future()
+
+    async def wrapped():
+        return OnLoop(never)
+
+    call = loop.run_until_complete(wrapped())
+    schedule = loop.call_soon_threadsafe
+
+    def seen(*arguments, **named):
+        schedule(*arguments, **named)
+        scheduled.set()
+
+    loop.call_soon_threadsafe = seen
+
+    def wait():
+        with pytest.raises(RuntimeError, match="was closed before") as told:
+            call()
+        raised.append(told)
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    assert scheduled.wait(BOUND)
+    while begun and not tasks:
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    waiter.join(BOUND)
+    assert raised
+    for task in tasks:
+        task._log_destroy_pending = False
 
 
 def test_the_same_callback_is_equal():
