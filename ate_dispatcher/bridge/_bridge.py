@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from time import monotonic
@@ -130,6 +131,7 @@ class Bridge:
         self._topics = Topics(namespace)
         self._bus = Distributer(url)
         self._id = unique_word()
+        self._process = os.getpid()
         self._correlations = Correlations()
         # Guards who is present; agents are registered under it, user code never runs under it.
         self._lock = threading.Condition()
@@ -190,8 +192,11 @@ class Bridge:
     def close(self) -> None:
         """Take the remote agents out of the dispatcher and leave the bus. Twice is once.
 
-        Interrupted, as by Ctrl-C, it is called again: no step of it minds being repeated.
+        Interrupted, as by Ctrl-C, it is called again: no step of it minds being repeated. In the
+        child of a fork it does nothing: work under way and the connection are the parent's.
         """
+        if self._process != os.getpid():
+            return
         with self._lock:
             self._closed = True
             self._lock.notify_all()

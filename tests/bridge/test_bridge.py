@@ -25,7 +25,7 @@ from ate_dispatcher import (
     WorkRejectedError,
     current_request,
 )
-from ate_dispatcher.bridge import AgentHost, Bridge, _host
+from ate_dispatcher.bridge import AgentHost, Bridge, _bridge, _host
 from ate_dispatcher.bridge._remote import RemoteListener, RemoteProducer
 from ate_dispatcher.testing import ScriptedProducer
 
@@ -727,12 +727,14 @@ def test_a_host_that_cannot_begin_leaves_nothing(url, monkeypatch):
 
 
 def test_the_child_of_a_fork_says_nothing_for_its_parent(dispatcher, host, bridge, monkeypatch):
-    """Life: leaving the `with` block over there stops neither the agents nor their host."""
+    """Life: leaving the `with` blocks over there stops neither the agents nor host or bridge."""
     host.add(ScriptedProducer(1, name="dmm0"), "t")
     assert bridge.wait_for("dmm0", timeout=BOUND)
     with monkeypatch.context() as patched:
-        patched.setattr(_host, "os", SimpleNamespace(getpid=lambda: -1))
+        for module in (_host, _bridge):
+            patched.setattr(module, "os", SimpleNamespace(getpid=lambda: -1))
         host.stop()
+        bridge.close()
     assert dispatcher.send_request("t").gather(BOUND).values == {"dmm0": 1}
 
 
