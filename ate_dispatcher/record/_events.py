@@ -110,7 +110,9 @@ class RecordedRequest(Request):
             extra.streams = {}
         values = extra.streams.setdefault(outcome._address, [])
         values.append(outcome)
-        del values[:-STREAM_VALUES_KEPT]
+        if len(values) > STREAM_VALUES_KEPT:
+            del values[0]
+            extra.dropped += 1
 
     def _end(self, row: Row) -> None:
         """Close it, as the row of its end says."""
@@ -132,6 +134,7 @@ class _Past:
     """Stands in for the dispatcher of recorded requests, where everything has happened."""
 
     clock = staticmethod(time.time)
+    begun = True
 
     @property
     def callbacks(self) -> _Past:

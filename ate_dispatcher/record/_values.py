@@ -1,7 +1,8 @@
 """Values as JSON that gives them back: what JSON lacks is written as an object of one ``~name``.
 
-``{"~bytes": "AAE="}``, ``{"~tuple": [1, 2]}``, ``{"~float": "nan"}``. What has no form is written
-as its type and repr, never lost, and comes back as `Unserialised`.
+``{"~bytes": "AAE="}``, ``{"~tuple": [1, 2]}``, ``{"~float": "nan"}``. An array of NumPy or its like
+is written as the list of its numbers. What has no form is written as its type and repr, never lost,
+and comes back as `Unserialised`.
 """
 
 from __future__ import annotations
@@ -135,6 +136,10 @@ class _Encoder:
         if isinstance(value, BaseException):
             self.exact = False
             return {"~exception": encode_exception(value)}
+        if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numbers of NumPy and its like
+            numbers = value.tolist()
+            self.exact = self.exact and not isinstance(numbers, list)  # a scalar equals its own
+            return self.plain(numbers)
         return self._described(value)
 
     def _items(self, values: Iterable[Any]) -> List[Any]:

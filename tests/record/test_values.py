@@ -207,3 +207,27 @@ def test_cells_are_readable():
     assert [to_cell(v) for v in ("dmm0", 5.01, 2, None, True, "5.01", "")] == [
         "dmm0", "5.01", "2", "", "true", '"5.01"', '""',
     ]  # fmt: skip
+
+
+class Array:
+    """What NumPy's arrays and scalars, and pandas' series, have in common."""
+
+    dtype = "float64"
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def tolist(self):
+        return self.numbers
+
+
+@pytest.mark.parametrize(
+    ("numbers", "exact"), [([[1.5, 2.0], [math.nan, 4.0]], False), ([], False), (7, True)]
+)
+def test_the_numbers_of_an_array_are_kept(numbers, exact):
+    """A waveform comes back as a list, which is flagged; a scalar as the number that it is."""
+    plain, said = encode({"waveform": Array(numbers)})
+    assert repr(decode(json.loads(json.dumps(plain)))) == repr({"waveform": numbers})
+    assert said is exact
+    assert encode([Array([1]), 2])[1] is False
+    assert encode([b"", Array(1)])[1] is True
