@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from concurrent.futures import Future
 from functools import partial
@@ -13,11 +14,14 @@ from ._callbacks import local
 
 __all__ = ["LoopThread"]
 
+logger = logging.getLogger("ate_dispatcher")
+
 
 class LoopThread:
     """An event loop on a daemon thread of its own. Any thread may hand it coroutines.
 
-    The loop goes on between them, so background tasks that one has started stay alive.
+    The loop goes on between them, so background tasks that one has started stay alive. It also goes
+    on when one raises ``SystemExit`` or ``KeyboardInterrupt``: who waits for it is to be told.
 
     Parameters
     ----------
@@ -30,6 +34,7 @@ class LoopThread:
     def __init__(self, name: str, role: Any = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._role = role
+        self._closing = False
         self.thread = threading.Thread(target=self._run, name=f"{name}-loop", daemon=True)
         self.thread.start()
 
@@ -63,6 +68,8 @@ class LoopThread:
 
     def close(self) -> None:
         """End the loop and its thread, cancelling the tasks that are left."""
+        # Set before the loop is told to stop: an error may make it forget that, but not the flag.
+        self._closing = True
         self.call(self._loop.stop)
         self.thread.join(1.0)  # a task that refuses to end is left behind, a daemon
 
@@ -71,12 +78,24 @@ class LoopThread:
             local.role = self._role
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._closing:
+                self._guarded(self._loop.run_forever)
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
             if tasks:
-                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+                self._see_out(asyncio.gather(*tasks, return_exceptions=True))
+            self._see_out(self._loop.create_task(self._loop.shutdown_asyncgens()))
         finally:
             self._loop.close()
+
+    def _see_out(self, future: asyncio.Future[Any]) -> None:
+        while not future.done():
+            self._guarded(self._loop.run_until_complete, future)
+
+    def _guarded(self, run: Callable[..., Any], *args: Any) -> None:
+        """Run the loop until it stops; asyncio lets these two through, and stops it for them."""
+        try:
+            run(*args)
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.warning("%s goes on after %r", self.thread.name, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 
@@ -15,6 +16,7 @@ from ate_dispatcher import (
     RequestStatus,
     ResultListener,
 )
+from ate_dispatcher._loop_thread import LoopThread
 from ate_dispatcher.testing import Gate, ScriptedProducer
 
 BOUND = 60
@@ -222,3 +224,140 @@ def test_c5_errors_of_a_listener_that_is_on_its_way_out_are_told(way):
     listener.stop()
     listener.join(BOUND)
     assert listener._ate_hearers == {}
+
+
+LEAVING = [SystemExit, KeyboardInterrupt]
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+def test_c5_a_coroutine_that_leaves_fails_its_agent_alone(dispatcher, leave, caplog):
+    """C5: the event loop, which asyncio ends for these, answers for the hook all the same."""
+
+    class Leaving(Producer):
+        async def produce_dispatcher_output(self, topic):
+            raise leave("out")
+
+    producer = dispatcher.add(Leaving(name="a"), "t")
+    dispatcher.add(ScriptedProducer("ok", name="b"), "t")
+    request = dispatcher.send_request("t", ttl=20_000)
+    assert request.wait(BOUND)
+    assert request.values == {"b": "ok"}
+    assert isinstance(request.failed[0].exception, leave)
+    producer.join(BOUND)
+    assert not producer.is_alive()
+    assert "agent 'a' failed and leaves" in caplog.text
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+def test_c5_a_background_task_that_leaves_holds_up_nobody(dispatcher, leave, caplog):
+    """C5: the hook that began it comes to its end, and so do those after it."""
+
+    class Busy(Producer):
+        async def produce_dispatcher_output(self, topic):
+            task = asyncio.ensure_future(self.leave())
+            await asyncio.wait([task])
+            return type(task.exception()).__name__
+
+        async def leave(self):
+            raise leave
+
+    dispatcher.add(Busy(name="a"), "t")
+    for _ in range(2):
+        assert dispatcher.send_request("t", ttl=20_000).gather(BOUND).values == {
+            "a": leave.__name__
+        }
+    assert "goes on after" in caplog.text
+
+
+def test_c5_on_start_as_a_coroutine_that_leaves_fails_the_agent(dispatcher):
+    """C5: and it is made safe."""
+    made_safe = threading.Event()
+
+    class Unplugged(Producer):
+        async def on_start(self):
+            raise SystemExit(2)
+
+        def safe_state(self):
+            made_safe.set()
+
+        def produce_dispatcher_output(self, topic):
+            return 1
+
+    producer = dispatcher.add(Unplugged(name="a"), "t")
+    assert made_safe.wait(BOUND)
+    producer.join(BOUND)
+    assert not producer.is_alive()
+
+
+def test_c5_a_listeners_coroutine_that_leaves_is_not_waited_for(dispatcher):
+    """C5: nothing is delivered to it any more, and everybody is told so."""
+
+    class Leaving(ResultListener):
+        async def process_dispatcher_result(self, topic, response):
+            raise SystemExit
+
+    dispatcher.add(Leaving(name="l"), "t")
+    dispatcher.add(ScriptedProducer("ok", name="p"), "t")
+    assert dispatcher.send_request("t").wait(20, delivered=True)
+
+
+def test_c5_a_loop_that_is_told_to_stop_stops_whatever_is_raised_meanwhile():
+    """C5: an exit in the very turn in which the loop was told does not make it forget that."""
+    loop = LoopThread("a")
+    told = threading.Event()
+    call = loop.call
+
+    def watched(function, *args):
+        call(function, *args)
+        told.set()
+
+    loop.call = watched
+    ending = threading.Thread(target=loop.close)
+
+    def leave():
+        raise SystemExit
+
+    async def leaving():
+        ending.start()
+        assert told.wait(BOUND)
+        asyncio.get_running_loop().call_soon(leave)  # in the same turn, behind the stop
+
+    loop.run(leaving())
+    ending.join(BOUND)
+    loop.thread.join(BOUND)
+    assert not loop.thread.is_alive()
+
+
+def test_c5_a_loop_ends_although_what_it_cancels_leaves(caplog):
+    """C5: a task, and an asynchronous generator, that answer the end with an exit."""
+    loop = LoopThread("a")
+    seen = []
+
+    async def values():
+        try:
+            yield 1
+        finally:
+            seen.append("generator")
+            raise SystemExit
+
+    async def stays():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("task")
+            raise SystemExit
+
+    async def began():
+        await generator.__anext__()
+
+    begun = threading.Event()
+    generator = values()
+    loop.run(began())
+    left = loop.start(stays())
+    assert begun.wait(BOUND)
+    loop.close()
+    loop.thread.join(BOUND)
+    assert not loop.thread.is_alive()
+    assert seen == ["task", "generator"]
+    assert isinstance(left.exception(BOUND), SystemExit)
