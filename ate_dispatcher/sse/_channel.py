@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import logging
 import os
 import re
 import threading
@@ -37,6 +38,8 @@ from ._message import Envelope, MessageContract, check_id, check_message
 from ._stream import MessageStream, Reading
 
 __all__ = ["AbstractChannel", "ChannelStatistics", "seconds"]
+
+logger = logging.getLogger("ate_dispatcher")
 
 ListenerOrId = Union[MessageQueueListener, str]
 
@@ -314,6 +317,7 @@ class AbstractChannel(abc.ABC):
     def _ate_send(self, msg: MessageContract, recipient: Optional[str]) -> None:
         body = self._ate_body(check_message(msg))
         gave_way = []
+        dropped = []
         with self._ate_lock:
             self._ate_check_open()
             targets = self._ate_targets(recipient)
@@ -322,11 +326,22 @@ class AbstractChannel(abc.ABC):
             envelope = Envelope(self._ate_number, recipient, msg, body)
             self._ate_history.append(envelope)
             for connection in (*targets, *self._ate_watchers):
+                slow = connection.slow  # counted by `push` alone, so under the lock
                 oldest = connection.push(envelope)
                 if oldest is not None:
                     gave_way.append((connection, oldest))
-            if gave_way:
+                if connection.slow != slow:
+                    dropped.append(connection)
+            if dropped:
                 self._ate_forget_watchers()
+        for connection in dropped:
+            whose = "a watcher" if connection.listener is None else repr(connection.listener.id)
+            logger.warning(
+                "channel %r: the stream of %s is cut short: its reader is %d messages behind",
+                self.id,
+                whose,
+                connection.capacity,
+            )
         _store(envelope, targets)
         for connection, oldest in gave_way:
             connection.forget(oldest)
@@ -347,12 +362,14 @@ class AbstractChannel(abc.ABC):
             listener.start()
         with self._ate_lock:  # nothing is sent between the look into the past and the future
             replay = self._ate_since(last_event_id, None if listener is None else listener.id)
-            connection.attach(stream, replay, self._ate_number)
+            gave_way = connection.attach(stream, replay, self._ate_number)
             if listener is None:
                 if self._ate_closed:
                     connection.end("the channel was closed", at_once=False)
                 else:
                     self._ate_watchers.append(connection)
+        for oldest in gave_way:
+            connection.forget(oldest)
         return stream
 
     def _ate_since(self, last_event_id: Any, reader: Optional[str]) -> List[Envelope]:

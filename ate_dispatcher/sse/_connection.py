@@ -26,6 +26,9 @@ NOTHING_YET: Any = object()
 class Connection:
     """The messages that wait for one listener, never more than `capacity`.
 
+    A stream that was ended because its reader was too far behind keeps those `capacity` ones, and
+    as many may wait anew.
+
     Parameters
     ----------
     listener : MessageQueueListener or None
@@ -61,6 +64,10 @@ class Connection:
         self._waiting: Deque[Envelope] = deque()
         self._stream: Any = None
         self._end = ""
+        # The last stream that was ended because it was too slow, and what had waited for it: its
+        # reader still gets that, unless another stream is opened first, which gets it then.
+        self._behind: Any = None
+        self._rest: Deque[Envelope] = deque()
 
     # ---- for those who store messages elsewhere --------------------------------------------------
 
@@ -82,11 +89,16 @@ class Connection:
                 return None
             oldest = None
             if len(self._waiting) >= self.capacity:
-                if self._stream is not None:
+                stream = self._stream
+                if stream is not None:
                     self.slow += 1
+                    stream.dropped = True
                     self._leave(f"its reader was {self.capacity} messages behind")
-                oldest = self._waiting.popleft()
-                self.lost += 1
+                if stream is None or stream.comes_again:
+                    oldest = self._waiting.popleft()
+                    self.lost += 1
+                else:
+                    self._behind, self._rest, self._waiting = stream, self._waiting, deque()
             self._waiting.append(envelope)
             self._ready.notify_all()
             return oldest
@@ -98,9 +110,12 @@ class Connection:
         and looks for it then: whoever comes second forgets it.
         """
         with self._ready:
-            first = self._waiting[0].number if self._waiting else None
-            waits = first is not None and first <= envelope.number
-            waits = waits or (self._stream is not None and envelope is self._stream.in_hand)
+            left = self._rest or self._waiting  # the rest is older
+            waits = bool(left) and left[0].number <= envelope.number
+            waits = waits or any(
+                stream is not None and envelope is stream.in_hand
+                for stream in (self._stream, self._behind)
+            )
         if not waits:
             self.forget(envelope)
 
@@ -110,32 +125,43 @@ class Connection:
             self._end = self._end or reason
             left: List[Envelope] = []
             if at_once:
-                left = list(self._waiting)
+                left = [*self._rest, *self._waiting]
+                self._rest.clear()
                 self._waiting.clear()
+                self._give_up(reason)
             self._ready.notify_all()
             return left
 
     # ---- streams ---------------------------------------------------------------------------------
 
-    def attach(self, stream: Any, replay: Iterable[Envelope], last: int) -> None:
+    def attach(self, stream: Any, replay: Iterable[Envelope], last: int) -> List[Envelope]:
         """Put a stream in charge, in place of any other, and have it begin with `replay`.
 
-        `last` is the number of the channel's last message.
+        `last` is the number of the channel's last message. Gives what of it all is too much.
         """
         with self._ready:
+            other = "another stream was opened for the listener"
             if self._stream is not None:
-                self._leave("another stream was opened for the listener")
+                self._leave(other)
+            self._give_up(other)
             self._stream = stream
-            numbered = {envelope.number: envelope for envelope in (*replay, *self._waiting)}
+            kept = (*self._rest, *self._waiting)
+            self._rest.clear()
+            numbered = {envelope.number: envelope for envelope in (*replay, *kept)}
             merged = [numbered[number] for number in sorted(numbered)]
             self._waiting = deque(merged[-self.capacity :])
             stream.after = self._waiting[0].number - 1 if self._waiting else last
+            gave_way = [envelope for envelope in kept if envelope.number <= stream.after]
+            self.lost += len(gave_way)
+            return gave_way
 
     def detach(self, reason: str, stream: Any = None) -> None:
         """End the stream in charge (only if it is `stream`, where one is named)."""
         with self._ready:
             if self._stream is not None and stream in (None, self._stream):
                 self._leave(reason)
+            if stream in (None, self._behind):
+                self._give_up(reason)
 
     def take(self, stream: Any, limit: Optional[float]) -> Optional[Envelope]:
         """Take the oldest message for `stream`, waiting for one until `limit` at most.
@@ -145,10 +171,11 @@ class Connection:
         self.handled(stream)
         with self._ready:
             while True:
-                if self._stream is not stream:
+                waiting = self._waiting_for(stream)
+                if waiting is None:
                     return None
-                if self._waiting:
-                    stream.in_hand = self._waiting.popleft()
+                if waiting:
+                    stream.in_hand = waiting.popleft()
                     return stream.in_hand  # type: ignore[no-any-return]
                 if self._end:
                     self._leave(self._end)
@@ -166,7 +193,7 @@ class Connection:
     def pause(self, stream: Any, limit: float) -> None:
         """Wait until `limit`, or until the stream has ended."""
         with self._ready:
-            while self._stream is stream and not (self._end and not self._waiting):
+            while not self._over(self._waiting_for(stream)):
                 if not self._wait(limit):
                     return
 
@@ -178,11 +205,10 @@ class Connection:
         """
         with self._ready:
             while True:
-                can_take = self._stream is stream and bool(self._waiting)
-                over = self._stream is not stream or (bool(self._end) and not self._waiting)
-                what = ready(can_take, over)
-                if what:
-                    return self._waiting.popleft()
+                waiting = self._waiting_for(stream)
+                what = ready(bool(waiting), self._over(waiting))
+                if what and waiting:
+                    return waiting.popleft()
                 if what is not None:
                     return None
                 self._ready.wait()
@@ -194,12 +220,26 @@ class Connection:
 
     def waiting(self) -> int:
         """How many messages wait."""
-        return len(self._waiting)
+        return len(self._rest) + len(self._waiting)
 
     @property
     def attached(self) -> bool:
         """Whether a stream is in charge."""
         return self._stream is not None
+
+    def _waiting_for(self, stream: Any) -> Optional[Deque[Envelope]]:
+        """Give what a stream takes from, None where it has ended; with the lock held."""
+        if self._stream is stream:
+            return self._waiting
+        if self._behind is not stream:
+            return None
+        if not self._rest:  # it has all that is for it
+            self._behind = None
+            return None
+        return self._rest
+
+    def _over(self, waiting: Optional[Deque[Envelope]]) -> bool:
+        return waiting is None or (bool(self._end) and not waiting)
 
     def _wait(self, limit: Optional[float]) -> bool:
         if limit is None:
@@ -210,6 +250,13 @@ class Connection:
             return False
         self._ready.wait(min(left, TIMEOUT_MAX))
         return True
+
+    def _give_up(self, reason: str) -> None:
+        """End the stream that was too slow before it has all that is for it; with the lock held."""
+        if self._behind is not None:
+            self._behind.reason, self._behind.dropped = reason, False
+            self._behind = None
+            self._ready.notify_all()
 
     def _leave(self, reason: str) -> None:
         """End the stream in charge; with the lock held."""
@@ -225,8 +272,10 @@ class ConnectionsFactory:
     ----------
     capacity : int
         How many messages may wait for a listener. Then the stream that does not read them is ended,
-        and where there is none the oldest message gives way; both are counted. The channel keeps as
-        many of its last messages for readers that come again with a ``Last-Event-ID``.
+        and where there is none the oldest message gives way; both are counted. A reader in this
+        process still gets what waited, and then `OverloadedError`; what comes meanwhile waits for
+        its listener's next stream. The channel keeps as many of its last messages for readers that
+        come again with a ``Last-Event-ID``.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:

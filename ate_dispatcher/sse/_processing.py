@@ -11,7 +11,7 @@ from typing import Any, Callable, Deque, Dict, Optional, Set, Tuple
 from .._checks import check_whole
 from .._exceptions import InvalidTypeError
 from ._channel import AbstractChannel, ListenerOrId
-from ._connection import Connection
+from ._connection import Connection, ConnectionsFactory
 from ._message import MESSAGE_TYPE_CLOSED, Envelope, MessageContract
 from ._stream import Reading, hand_over
 
@@ -33,6 +33,8 @@ class DataProcessingChannel(AbstractChannel):
         Called as ``executor_class(max_workers=…)`` for each `process_queue`. With processes, the
         subclass is defined at the top of a module, `adapt` works on a copy of the channel without
         its listeners, and messages and results can be pickled.
+    connections_factory : ConnectionsFactory, optional
+        Makes what keeps the messages of each listener, and says how many.
 
     Examples
     --------
@@ -46,8 +48,10 @@ class DataProcessingChannel(AbstractChannel):
         max_workers: int,
         stream_delay_seconds: float = 0,
         executor_class: Callable[..., Executor] = ThreadPoolExecutor,
+        *,
+        connections_factory: Optional[ConnectionsFactory] = None,
     ) -> None:
-        super().__init__(stream_delay_seconds)
+        super().__init__(stream_delay_seconds, connections_factory=connections_factory)
         check_whole(max_workers, "max_workers")
         if not callable(executor_class):
             raise InvalidTypeError(
@@ -76,7 +80,7 @@ class DataProcessingChannel(AbstractChannel):
         -------
         ResultStream
             An iterator. No more than twice ``max_workers`` messages are taken before their results
-            were asked for.
+            were asked for; where too many wait, it ends with `OverloadedError` after those.
         """
         connection = self._ate_connection(listener)
         stream = ResultStream(self, connection, self._ate_executor_class, self._ate_workers)
@@ -126,7 +130,7 @@ class ResultStream(Reading):
                 return self._result(*self._ready.popleft())
             else:
                 self.close()
-                raise StopIteration
+                raise self.ending()
 
     def cut(self) -> None:
         """Take no more messages; what was taken on is still given. Thread-safe."""

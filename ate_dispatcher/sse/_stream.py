@@ -6,6 +6,7 @@ import logging
 from time import monotonic
 from typing import Any, Callable, Generic, Optional, TypeVar
 
+from .._exceptions import OverloadedError
 from ._connection import NOTHING_YET, Connection
 from ._message import MESSAGE_TYPE_CLOSED, Envelope
 from ._wire import encode_comment
@@ -28,12 +29,27 @@ class Reading:
         What its reader is handling.
     after : int
         The number of the last message before its first one.
+    dropped : bool
+        Whether it has ended because its reader was too far behind.
     """
+
+    comes_again = False
+    """Whether what it missed is for its reader to ask for, as a client does that was cut off."""
 
     def __init__(self) -> None:
         self.reason = ""
         self.in_hand: Optional[Envelope] = None
         self.after = 0
+        self.dropped = False
+
+    def ending(self) -> Exception:
+        """Give what to raise at the end: nobody is to take what was cut short for all there was."""
+        if not self.dropped:
+            return StopIteration()
+        return OverloadedError(
+            f"the stream was cut short: {self.reason}. Another one gives what was kept since; "
+            "connections_factory=ConnectionsFactory(capacity=…) lets more wait"
+        )
 
 
 class MessageStream(Reading, Generic[Item]):
@@ -41,8 +57,9 @@ class MessageStream(Reading, Generic[Item]):
 
     Made by a channel. It ends after `MESSAGE_TYPE_CLOSED`, when its listener is stopped or removed,
     when its channel is closed (after what waited then), when another stream is opened for its
-    listener, and when its reader is too far behind. `reason` says which. Leaving a ``with`` block
-    closes it. Asking for the next message says that the last one was handled.
+    listener, and when its reader is too far behind. `reason` says which; in the last case
+    `OverloadedError` is raised after what waited. Leaving a ``with`` block closes it. Asking for
+    the next message says that the last one was handled.
     """
 
     def __init__(
@@ -73,7 +90,7 @@ class MessageStream(Reading, Generic[Item]):
             return NOTHING_YET
         if envelope is None or envelope.message.type == MESSAGE_TYPE_CLOSED:
             self._over(envelope)
-            raise StopIteration
+            raise StopIteration if envelope is not None else self.ending()
         return self._give(envelope)
 
     def close(self) -> None:
@@ -118,8 +135,11 @@ class ByteStream(MessageStream[bytes]):
     The first piece is an id without an event: a client that is cut off before its first event can
     say then where it was. A client that is gone is noticed when something is written to it: hence
     the comments. The event `MESSAGE_TYPE_CLOSED` is given too, as the last one, so that a page
-    knows not to come again.
+    knows not to come again. For a client that is too far behind it just ends: the client comes
+    again.
     """
+
+    comes_again = True
 
     def __init__(
         self,

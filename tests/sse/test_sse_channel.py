@@ -13,6 +13,7 @@ from ate_dispatcher import (
     InvalidTypeError,
     NameTakenError,
     NotJSONError,
+    OverloadedError,
     StateError,
     UnknownIdError,
 )
@@ -303,32 +304,125 @@ def test_an_abandoned_listener_is_bounded():
     assert data_of(channel.message_stream(listener)) == list(range(990, 1000))
 
 
-def test_a_slow_reader_is_dropped_and_counted():
-    """Its stream ends, nobody else is disturbed, and its count outlives it."""
+def cut_short(stream):
+    """Give the data of a stream of three messages at most, whose end is an error."""
+    data = []
+    with pytest.raises(OverloadedError, match=r"3 messages behind.*capacity="):
+        data.extend(item["data"] for item in stream)
+    return data
+
+
+def test_a_slow_reader_is_dropped_and_counted(caplog):
+    """Nobody else is disturbed; it gets what waited, and cannot take that for all there was."""
     channel = small(3)
     slow, quick = channel.add_listener(), channel.add_listener()
     slow_stream, quick_stream = channel.message_stream(slow), channel.message_stream(quick)
-    for payload in range(4):
+    for payload in range(5):
         channel.broadcast(Message("m", payload))
         assert next(quick_stream)["data"] == payload
-    assert list(slow_stream) == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert slow.id in caplog.text
+    assert cut_short(slow_stream) == [0, 1, 2]
+    assert cut_short(slow_stream) == []
     assert slow_stream.reason == "its reader was 3 messages behind"
     assert channel.statistics().slow == 1
     assert quick_stream.reason == ""
+    channel.close()
+    assert data_of(channel.message_stream(slow)) == [3, 4]  # what came meanwhile has waited
     channel.remove_listener(slow.id)
     assert channel.statistics().slow == 1
-    assert channel.statistics().lost == 1
+    assert channel.statistics().lost == 0
+
+
+def test_who_comes_again_after_it_was_too_slow_is_not_too_slow_at_once():
+    """Defect: what waited stayed where it was, and the next message ended the next stream."""
+    channel = small(3)
+    listener = channel.add_listener()
+    stream = channel.message_stream(listener)
+    for payload in range(4):
+        channel.broadcast(Message("m", payload))
+    assert cut_short(stream) == [0, 1, 2]
+    stream = channel.message_stream(listener)
+    channel.broadcast(Message("m", 4))
+    channel.broadcast(CLOSED)
+    assert data_of(stream) == [3, 4]
+    assert channel.statistics().slow == 1
+
+
+def test_a_slow_stream_that_is_not_read_leaves_what_waited_to_the_next():
+    """As much of it as may wait, the newest; the rest is counted. The old stream just ends."""
+    channel = small(3)
+    listener = channel.add_listener()
+    slow = channel.message_stream(listener)
+    for payload in range(5):
+        channel.broadcast(Message("m", payload))
+    assert channel.statistics().waiting == 5
+    stream = channel.message_stream(listener)
+    assert channel.statistics().lost == 2
+    channel.close()
+    assert data_of(stream) == [2, 3, 4]
+    assert list(slow) == []
+    assert slow.reason == "another stream was opened for the listener"
+
+
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        (lambda channel, listener, stream: stream.close(), 4),
+        (lambda channel, listener, stream: listener.stop(), 4),
+        (lambda channel, listener, stream: channel.remove_listener(listener), 0),
+    ],
+    ids=["closed", "stopped", "removed"],
+)
+def test_a_slow_stream_that_is_ended_otherwise_has_an_ordinary_end(end, left):
+    """What it had not given stays with its listener, if there still is one."""
+    channel = small(3)
+    listener = channel.add_listener()
+    stream = channel.message_stream(listener)
+    for payload in range(5):
+        channel.broadcast(Message("m", payload))
+    assert next(stream)["data"] == 0
+    end(channel, listener, stream)
+    assert list(stream) == []
+    assert "behind" not in stream.reason
+    assert channel.statistics().waiting == left
+
+
+def test_a_slow_stream_whose_last_message_waited_is_complete():
+    """Everything up to `MESSAGE_TYPE_CLOSED` is there, although more was sent after it."""
+    channel = small(3)
+    listener = channel.add_listener()
+    stream = channel.message_stream(listener)
+    for message in (Message("m", 0), CLOSED, Message("m", 1), Message("m", 2)):
+        channel.broadcast(message)
+    assert data_of(stream) == [0]
+    assert list(stream) == []
+    assert "behind" not in stream.reason
+
+
+def test_a_slow_client_gets_no_error_but_comes_again():
+    """A stream of bytes just ends, as if the connection were lost, and keeps nothing for it."""
+    channel = small(3)
+    listener = channel.add_listener()
+    stream = channel.event_stream(listener)
+    for payload in range(5):
+        channel.broadcast(Message("m", payload))
+    next(stream)  # the id
+    assert list(stream) == []
+    assert stream.reason == "its reader was 3 messages behind"
+    statistics = channel.statistics()
+    assert (statistics.slow, statistics.waiting, statistics.lost) == (1, 3, 2)
 
 
 def test_a_watcher_that_does_not_read_is_let_go():
-    """Also one that nobody has closed."""
+    """Also one that nobody has closed. What waited then is still given."""
     channel = small(3)
     watching = channel.watch()
     for payload in range(10):
         channel.broadcast(Message("m", payload))
     statistics = channel.statistics()
     assert (statistics.watchers, statistics.slow, statistics.waiting) == (0, 1, 0)
-    assert list(watching) == []
+    assert cut_short(watching) == [0, 1, 2]
 
 
 def test_listeners_that_come_and_go_leave_nothing():

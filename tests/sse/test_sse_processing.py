@@ -10,8 +10,18 @@ from functools import partial
 import pytest
 from sse_work import Powers
 
-from ate_dispatcher import InvalidArgumentError, InvalidTypeError, UnknownIdError
-from ate_dispatcher.sse import MESSAGE_TYPE_CLOSED, DataProcessingChannel, Message
+from ate_dispatcher import (
+    InvalidArgumentError,
+    InvalidTypeError,
+    OverloadedError,
+    UnknownIdError,
+)
+from ate_dispatcher.sse import (
+    MESSAGE_TYPE_CLOSED,
+    ConnectionsFactory,
+    DataProcessingChannel,
+    Message,
+)
 
 BOUND = 60.0
 CLOSED = Message(MESSAGE_TYPE_CLOSED)
@@ -242,3 +252,42 @@ def test_bad_input(arguments, error, says):
 def test_a_listener_of_another_channel():
     with pytest.raises(UnknownIdError, match="has no listener"):
         DataProcessingChannel(1).process_queue(DataProcessingChannel(1).add_listener())
+
+
+def test_results_of_a_reader_that_was_too_slow_end_with_an_error():
+    """Defect: none at all came, and that looked like all there was. Those that waited are given."""
+    channel = DataProcessingChannel(2, executor_class=Here)
+    listener = channel.add_listener()
+    results, data = channel.process_queue(listener), []
+    for payload in range(1500):
+        channel.dispatch(listener, Message("m", payload))
+    channel.dispatch(listener, CLOSED)
+    with pytest.raises(OverloadedError, match="1000 messages behind"):
+        data.extend(result["data"] for result in results)
+    assert data == list(range(1000))
+    assert [result["data"] for result in channel.process_queue(listener)] == list(range(1000, 1500))
+
+
+def test_how_many_messages_wait_for_processing_can_be_said():
+    """With the factory that all channels know."""
+    channel = DataProcessingChannel(
+        2, executor_class=Here, connections_factory=ConnectionsFactory(2000)
+    )
+    listener = channel.add_listener()
+    results = channel.process_queue(listener)
+    for payload in range(1500):
+        channel.dispatch(listener, Message("m", payload))
+    channel.dispatch(listener, CLOSED)
+    assert [result["data"] for result in results] == list(range(1500))
+
+
+def test_results_are_complete_if_the_last_message_waited_already():
+    """What was sent after it, when the reader was too slow, does not matter to it."""
+    channel = DataProcessingChannel(
+        2, executor_class=Here, connections_factory=ConnectionsFactory(2)
+    )
+    listener = channel.add_listener()
+    results = channel.process_queue(listener)
+    for message in (Message("m", 1), CLOSED, Message("m", 2)):
+        channel.dispatch(listener, message)
+    assert [result["data"] for result in results] == [1]

@@ -214,6 +214,71 @@ def test_a_message_that_is_stored_late_is_forgotten(late):
     assert storage.items("message/") == []
 
 
+def test_what_waited_for_a_reader_that_was_too_slow_is_stored_until_it_is_read():
+    """Also what the storage had late."""
+
+    class Slow(MemoryStorage):
+        late = True
+
+        def set(self, key, value):
+            if self.late and key.startswith("message/"):  # meanwhile the reader is too slow
+                self.late = False
+                for payload in range(1, 5):
+                    channel.broadcast(Message("m", payload))
+            super().set(key, value)
+
+    storage = Slow()
+    channel = SSEChannelRepository(storage, capacity=3).create({"channel_id": "c"})
+    channel.register_listener(MessageQueueListener("a"))
+    stream = channel.message_stream("a")
+    channel.broadcast(Message("m", 0))
+    assert len(storage.items("message/")) == 5
+    assert [next(stream)["data"] for _ in range(2)] == [0, 1]
+    assert len(storage.items("message/")) == 4  # the second is being handled
+    stream.close()
+    assert len(storage.items("message/")) == 3
+    channel.close()
+    assert [item["data"] for item in channel.message_stream("a")] == [2, 3, 4]
+    assert storage.items("message/") == []
+
+
+def test_a_message_that_a_slow_reader_is_handling_is_stored_late_all_the_same():
+    """It may be cut off while it handles it: then it is to get it once more."""
+
+    class Slow(MemoryStorage):
+        late = True
+
+        def set(self, key, value):
+            if self.late and key.startswith("message/"):
+                self.late = False
+                assert next(stream)["data"] == 0
+                for payload in range(1, 5):
+                    channel.broadcast(Message("m", payload))
+            super().set(key, value)
+
+    storage = Slow()
+    channel = SSEChannelRepository(storage, capacity=3).create({"channel_id": "c"})
+    channel.register_listener(MessageQueueListener("a"))
+    stream = channel.message_stream("a")
+    channel.broadcast(Message("m", 0))
+    assert len(storage.items("message/")) == 5
+
+
+def test_what_is_too_much_after_a_reader_was_too_slow_is_forgotten():
+    """The next stream begins with as much as may wait."""
+    storage = MemoryStorage()
+    channel = SSEChannelRepository(storage, capacity=3).create({"channel_id": "c"})
+    channel.register_listener(MessageQueueListener("a"))
+    channel.message_stream("a")
+    for payload in range(5):
+        channel.broadcast(Message("m", payload))
+    assert len(storage.items("message/")) == 5
+    stream = channel.message_stream("a")
+    assert len(storage.items("message/")) == 3
+    channel.close()
+    assert [item["data"] for item in stream] == [2, 3, 4]
+
+
 def test_a_full_disk_for_one_listener_is_not_for_the_others():
     """The sender gets the error, the message still reaches everybody, stored where it could be."""
 
