@@ -138,8 +138,11 @@ class Run:
             worker.finish()
         for worker in begun:
             worker.join_feeds(left)
+        slow = []
+        for worker in begun:  # one after the other: it leaves its resources now
             worker.end()
-        slow = [worker for worker in begun if not worker.wait(left())]
+            if not worker.wait(left()):
+                slow.append(worker)
         for worker in slow:
             worker.cut()
         if slow:  # whoever waits for a broker is told

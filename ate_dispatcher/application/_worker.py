@@ -71,6 +71,7 @@ class Worker:
         # waits, so that it acknowledges no message before it was handled.
         self._items: SimpleQueue[Any] = SimpleQueue()
         self._over = False
+        self._finishing = False
         self.thread: Optional[threading.Thread] = None
         self._entered: SimpleQueue[Optional[BaseException]] = SimpleQueue()
         self._done = threading.Event()
@@ -105,6 +106,8 @@ class Worker:
     def finish(self) -> None:
         """Take on nothing more: a producer is called off, a message in hand is finished."""
         if self.function.topics is None:
+            # Set before the function can notice: it returns, and its worker reads this.
+            self._finishing = True
             self.socket._end()
             self._call_off()
         for feed in self.socket._feeds:
@@ -205,7 +208,11 @@ class Worker:
         if await self._next() is not _GO:
             return
         if function.topics is None:
-            await self._call(socket, function.state, **resources)
+            try:
+                await self._call(socket, function.state, **resources)
+            finally:
+                while self._finishing and await self._next() is not _END:
+                    pass  # its resources are left in their turn
             return
         while True:
             item = await self._next()

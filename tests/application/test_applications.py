@@ -34,6 +34,7 @@ from ate_dispatcher.application import (
     MessageBuilder,
     SocketProviderFactory,
 )
+from ate_dispatcher.application._worker import Worker
 from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import Gate
 
@@ -1179,3 +1180,85 @@ def test_reprs(app, provider, client):
     assert repr(provider).startswith("<SocketProvider memory://")
     assert repr(client).startswith("<Socket 'client' at memory://")
     assert repr(provider.async_socket()).startswith("<AsyncSocket 'socket' at memory://")
+
+
+def settling(monkeypatch):
+    """Note what the end of an application asks of its workers, and who waits for its turn."""
+    asked, turn = [], threading.Event()
+    end, wait, take = Worker.end, Worker.wait, Worker._next
+    taken = []
+
+    def noted_end(self):
+        asked.append(("end", self.function.name))
+        end(self)
+
+    def noted_wait(self, timeout):
+        asked.append(("wait", self.function.name))
+        return wait(self, timeout)
+
+    async def noted_take(self):
+        taken.append(self.function.name)
+        if taken.count("first") == 2:
+            turn.set()
+        return await take(self)
+
+    monkeypatch.setattr(Worker, "end", noted_end)
+    monkeypatch.setattr(Worker, "wait", noted_wait)
+    monkeypatch.setattr(Worker, "_next", noted_take)
+    return asked, turn
+
+
+NAMES = ("first", "second", "third")
+
+
+def test_resources_of_all_functions_are_left_in_reverse(app, monkeypatch):
+    """Defect: each function left its own when it happened to end."""
+    asked, _ = settling(monkeypatch)
+    log = []
+    for name in NAMES:
+
+        def function(message, socket, state, **resources): ...
+
+        function.__name__ = name
+        app.application(name, resources={"r": Resource(name, log)})(function)
+    with app:
+        pass
+    assert [step[:2] for step in log] == [
+        *(("enter", name) for name in NAMES),
+        *(("exit", name) for name in reversed(NAMES)),
+    ]
+    assert asked == [(what, name) for name in reversed(NAMES) for what in ("end", "wait")]
+
+
+def test_resources_of_producers_that_are_called_off_are_left_in_reverse(app, monkeypatch):
+    """One that returns early, because it was called off, waits for its turn to leave."""
+    _, turn = settling(monkeypatch)
+    log = []
+    off = threading.Event()
+
+    class Left(Resource):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            turn.set()  # nobody is to wait for ever in a test that fails
+
+    for name in NAMES:
+
+        def function(socket, state, name=name, **resources):
+            assert off.wait(BOUND)
+            if name == "third":
+                assert turn.wait(BOUND)
+
+        function.__name__ = name
+        app.producer(resources={"r": Left(name, log)})(function)
+
+    call_off = Worker._call_off
+
+    def noted(self):
+        call_off(self)
+        if self.function.name == "first":  # the last that is called off
+            off.set()
+
+    monkeypatch.setattr(Worker, "_call_off", noted)
+    with app:
+        pass
+    assert [step[:2] for step in log][3:] == [("exit", name) for name in reversed(NAMES)]
