@@ -451,7 +451,20 @@ def test_publish_raw_snapshot(bus, helper):
 @pytest.mark.parametrize(
     ("data", "error", "why"),
     [
-        ({}, InvalidArgumentError, "the user has no 'id'"),
+        ({}, InvalidArgumentError, "the mapping is empty; a user has 'id'"),
+        ({"user": USER}, InvalidArgumentError, "the message has no 'snapshot', only user$"),
+        ({"user": {}, "snapshot": {}}, InvalidArgumentError, "the user has no 'id', it is empty$"),
+        ({"id": None}, InvalidArgumentError, "the user has no 'id', it is None$"),
+        (
+            {"user": {"id": None}, "snapshot": SNAPSHOT},
+            InvalidArgumentError,
+            "the user has no 'id', it is None$",
+        ),
+        (
+            {"user": USER, "snapshot": {**SNAPSHOT, "datetime": None}},
+            InvalidArgumentError,
+            "the snapshot has no 'datetime', it is None$",
+        ),
         ({"name": "Dan"}, InvalidArgumentError, "the user has no 'id', only name"),
         ({"snapshot": {"datetime": 1}}, InvalidArgumentError, "the message has no 'user'"),
         ({"user": {}, "snapshot": SNAPSHOT}, InvalidArgumentError, "the user has no 'id'"),
@@ -596,3 +609,14 @@ def test_a_closed_handler(bus):
     bus.publish(1, "a")
     with pytest.raises(InvalidTypeError, match="a client must be callable"):
         pubsub.add_client(1)
+
+
+def test_a_closed_handler_publishes_nothing(bus):
+    """As it follows nothing more; the bus stays open."""
+    handler = bus.pubsub()
+    handler.close()
+    with pytest.raises(StateError, match="handler is closed"):
+        handler.publish("a", 1)
+    with pytest.raises(StateError, match="handler is closed"):
+        handler.publish_event("a", "e")
+    bus.publish(1, "a")

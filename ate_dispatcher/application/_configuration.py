@@ -11,6 +11,8 @@ from .._exceptions import InvalidArgumentError, InvalidTypeError
 from .._topics import TopicFilter
 from ..bus import BusURL
 from ..bus._grammar import words_of_filter
+from ..bus._registry import driver_class
+from ..bus._url import seconds
 
 __all__ = [
     "BusConfig",
@@ -270,17 +272,19 @@ def config_of_url(url: str) -> BusConfig:
     """Read a bus URL with our own options among the driver's.
 
     They are ``default_subscription_topics`` (separated by commas) and ``group`` or ``group_id``.
-    What is left is the driver's to judge.
 
     Raises
     ------
-    BusURLError
-        It cannot be read.
+    BusURLError, UnknownSchemeError, MissingExtraError
+        It cannot be read, or by no driver that is here.
     InvalidArgumentError
         It has both names of the group, or an empty option of ours.
     """
-    query = BusURL(url).query
+    bus_url = BusURL(url)
+    query = bus_url.query
     ours = ("default_subscription_topics", "group", "group_id")
+    known = {"timeout": seconds, **driver_class(bus_url).options}
+    bus_url.options({**known, **dict.fromkeys(ours, str)})  # who errs is told of all there are
     for name in ours:
         if query.get(name) == "":
             raise InvalidArgumentError(f"the option {name!r} of a bus URL must not be empty")

@@ -269,7 +269,14 @@ class Distributer:
         InvalidArgumentError
             It is neither, or lacks what is required; the message says which. Nothing is published.
         """
-        if isinstance(data, Mapping) and "snapshot" in data:
+        if isinstance(data, Mapping) and not data:
+            raise InvalidArgumentError(
+                "nothing was published: the mapping is empty; "
+                "a user has 'id', a snapshot's message 'user' and 'snapshot'"
+            )
+        if isinstance(data, Mapping) and (
+            "snapshot" in data or ("user" in data and "id" not in data)
+        ):
             self.publish_raw_snapshot(data)
         else:
             self.publish_user(data)
@@ -317,10 +324,10 @@ class Distributer:
 def _required(data: Any, what: str, key: str) -> Any:
     if not isinstance(data, Mapping):
         raise InvalidTypeError(f"a {what} must be a mapping, not {type(data).__name__}: {data!r}")
-    if key not in data:
-        raise InvalidArgumentError(
-            f"nothing was published: the {what} has no {key!r}, only {', '.join(map(str, data))}"
-        )
+    if data.get(key) is None:
+        has = f"only {', '.join(map(str, data))}" if data else "it is empty"
+        found = "it is None" if key in data else has
+        raise InvalidArgumentError(f"nothing was published: the {what} has no {key!r}, {found}")
     return data[key]
 
 

@@ -120,13 +120,16 @@ class PubSub:
         matches: Optional[Callable[[str], Any]],
     ) -> None:
         with self._lock:
-            if self._closed:
-                raise StateError("this publish/subscribe handler is closed")
+            self._check_open()
             if name not in table or not table[name].active:  # the bus was closed in between
                 callback = partial(self._arrived, name, matches)
                 table[name] = self._store.subscribe(
                     callback, topic, with_topic=True, on_connection=self._on_connection
                 )
+
+    def _check_open(self) -> None:
+        if self._closed:  # one flag, set once
+            raise StateError("this publish/subscribe handler is closed")
 
     def _unfollow(self, table: Dict[str, Subscription], names: Tuple[str, ...]) -> None:
         with self._lock:
@@ -151,7 +154,14 @@ class PubSub:
     # ---- publishing ------------------------------------------------------------------------------
 
     def publish(self, channel: str, message: Any) -> None:
-        """Publish a message on a channel."""
+        """Publish a message on a channel.
+
+        Raises
+        ------
+        StateError
+            The handler was closed.
+        """
+        self._check_open()
         data = message if self.protocol is None else self.protocol.encode(message)
         self._store.publish(data, channel)
 

@@ -133,6 +133,12 @@ def test_from_url():
     ("url", "error", "says"),
     [
         ("memory://x?retain=yes", BusURLError, "no option 'retain'"),
+        (
+            "memory://x?q=1",
+            BusURLError,
+            "it knows timeout, default_subscription_topics, group, group_id$",
+        ),
+        ("memory://x?grup=1", BusURLError, "did you mean 'group'"),
         ("memory://x?group=a&group_id=b", InvalidArgumentError, "the same"),
         ("memory://x?group=", InvalidArgumentError, "'group' of a bus URL must not be empty"),
         ("memory://x?group=a&group=b", BusURLError, "twice"),
