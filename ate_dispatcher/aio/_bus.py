@@ -202,17 +202,17 @@ class PubSub:
         """Follow these channels; live when it returns."""
         await in_thread(self.threaded.subscribe, channel, *channels)
 
-    async def unsubscribe(self, *channels: str) -> None:
+    async def unsubscribe(self, *channels: str, timeout: float = 5.0) -> None:
         """Follow these channels no more; all of them if none is named."""
-        await in_thread(self.threaded.unsubscribe, *channels)
+        await in_thread(self.threaded.unsubscribe, *channels, timeout=patience(timeout))
 
     async def psubscribe(self, pattern: str, *patterns: str) -> None:
         """Follow the channels that match a glob."""
         await in_thread(self.threaded.psubscribe, pattern, *patterns)
 
-    async def punsubscribe(self, *patterns: str) -> None:
+    async def punsubscribe(self, *patterns: str, timeout: float = 5.0) -> None:
         """Follow these globs no more; all of them if none is named."""
-        await in_thread(self.threaded.punsubscribe, *patterns)
+        await in_thread(self.threaded.punsubscribe, *patterns, timeout=patience(timeout))
 
     async def publish(self, channel: str, message: Any) -> None:
         """Publish a message on a channel."""
@@ -230,6 +230,6 @@ class PubSub:
         """List the channels with at least one subscriber, sorted; those that match a glob."""
         return await in_thread(self.threaded.channels, pattern)
 
-    async def close(self) -> None:
+    async def close(self, timeout: float = 5.0) -> None:
         """Follow nothing any more; the bus stays open."""
-        await in_thread(self.threaded.close)
+        await in_thread(self.threaded.close, patience(timeout))

@@ -99,18 +99,21 @@ class PubSub:
             words_of_topic(name)
             self._follow(self._channels, name, name, None)
 
-    def unsubscribe(self, *channels: str) -> None:
-        """Follow these channels no more; all of them if none is named."""
-        self._unfollow(self._channels, channels)
+    def unsubscribe(self, *channels: str, timeout: float = 5.0) -> None:
+        """Follow these channels no more; all of them if none is named.
+
+        Each waits `timeout` seconds for a client that is running.
+        """
+        self._unfollow(self._channels, channels, timeout)
 
     def psubscribe(self, pattern: str, *patterns: str) -> None:
         """Follow the channels that match a glob: ``*``, ``?`` and ``[ab]``, all else literal."""
         for name in (pattern, *patterns):
             self._follow(self._patterns, name, *glob_filter(name))
 
-    def punsubscribe(self, *patterns: str) -> None:
-        """Follow these globs no more; all of them if none is named."""
-        self._unfollow(self._patterns, patterns)
+    def punsubscribe(self, *patterns: str, timeout: float = 5.0) -> None:
+        """Follow these globs no more; all of them if none is named. As `unsubscribe`."""
+        self._unfollow(self._patterns, patterns, timeout)
 
     def _follow(
         self,
@@ -131,11 +134,13 @@ class PubSub:
         if self._closed:  # one flag, set once
             raise StateError("this publish/subscribe handler is closed")
 
-    def _unfollow(self, table: Dict[str, Subscription], names: Tuple[str, ...]) -> None:
+    def _unfollow(
+        self, table: Dict[str, Subscription], names: Tuple[str, ...], timeout: float
+    ) -> None:
         with self._lock:
             left = [table.pop(name) for name in names or tuple(table) if name in table]
         for subscription in left:
-            subscription.cancel()
+            subscription.cancel(timeout)
 
     def _arrived(
         self, name: str, matches: Optional[Callable[[str], Any]], data: Any, channel: str
@@ -210,12 +215,15 @@ class PubSub:
         found = sorted(spell(words) for words in self._store._driver().topics())
         return tuple(channel for channel in found if matches is None or matches(channel))
 
-    def close(self) -> None:
-        """Follow nothing any more; the bus stays open. Closing twice is once."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Follow nothing any more; the bus stays open. Closing twice is once.
+
+        As `unsubscribe`.
+        """
         with self._lock:
             self._closed = True
-        self.unsubscribe()
-        self.punsubscribe()
+        self.unsubscribe(timeout=timeout)
+        self.punsubscribe(timeout=timeout)
 
 
 def glob_filter(pattern: str) -> Tuple[TopicFilter, Callable[[str], Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from ate_dispatcher import CallbackError, InvalidTypeError, StateError
 from ate_dispatcher import bus as threaded
-from ate_dispatcher.aio import Channels, Distributer
+from ate_dispatcher.aio import Channels, Distributer, PubSub
 from ate_dispatcher.aio._threads import in_thread
 from ate_dispatcher.channels import StatusType
 from ate_dispatcher.testing import Gate
@@ -184,6 +184,36 @@ def test_a_callback_may_close():
         await over.wait()
         assert loop.time() - begun < 4
         await in_thread(channels.threaded._thread.join, BOUND)
+
+    run(main)
+
+
+@pytest.mark.parametrize("leave", [PubSub.unsubscribe, PubSub.punsubscribe, PubSub.close])
+def test_a_client_may_leave(monkeypatch, leave):
+    """Life: from inside a client nothing is waited for, which would be itself."""
+    waited, cancel = [], threaded.Subscription.cancel
+
+    def seen(subscription, timeout=5.0):
+        waited.append(timeout)
+        return cancel(subscription, 0.0)
+
+    monkeypatch.setattr(threaded.Subscription, "cancel", seen)
+
+    async def main():
+        over = asyncio.Event()
+        async with Distributer("memory://") as bus:
+            pubsub = bus.pubsub()
+
+            async def client(channel, message):
+                await leave(pubsub)
+                over.set()
+
+            pubsub.add_client(client)
+            await pubsub.subscribe("c")
+            await pubsub.psubscribe("c*")
+            await pubsub.publish("c", 1)
+            await over.wait()
+            assert set(waited) == {0.0}
 
     run(main)
 
