@@ -194,15 +194,18 @@ class Producer(Agent):
 
     def _ate_reader(self) -> Callable[[], Any]:
         """Give what the next message is to be read with, once the producer was alerted."""
-        if self._ate_halted:
-            return _halt
+        get: Callable[[], Any]
         mailbox = self._ate_mailbox
         if isinstance(mailbox, BoundedMailbox):
             mailbox.rank = _priority
-            return mailbox.get
-        if self._ate_ranked is None:
-            self._ate_ranked = Ranked(mailbox, _priority)
-        return self._ate_ranked.get
+            get = mailbox.get
+        else:
+            if self._ate_ranked is None:
+                self._ate_ranked = Ranked(mailbox, _priority)
+            get = self._ate_ranked.get
+        # The heap is shown before the flag is looked at, and whoever gives this producer up sets
+        # the flag before it looks for a heap to empty: one of the two sees the other.
+        return _halt if self._ate_halted or self._ate_abandoned else get
 
     def _ate_next(self) -> Any:
         """Give the next message, waiting for one."""
@@ -400,18 +403,22 @@ class Producer(Agent):
     def _ate_leave(self) -> None:
         self._ate_reject_running()  # if the loop itself failed, not even an error was reported
         self._ate_address.running = None
-        if self._ate_ranked is not None:
-            for message in self._ate_ranked.rest():
-                self._ate_answer(message)
         super()._ate_leave()
 
     def _ate_abandon(self, reason: str) -> None:
         self._ate_abandoned = reason
+        self._ate_address.alert = True  # should its hook come back, it begins nothing more
         self._ate_reject_running()
         held = self._ate_held
         if held is not None:  # its own thread may be about to: only the first time does something
             RESOURCES.release(held)
         super()._ate_abandon(reason)
+
+    def _ate_refuse_mailbox(self) -> None:
+        ranked = self._ate_ranked
+        for message in () if ranked is None else ranked.rest():
+            self._ate_answer(message)
+        super()._ate_refuse_mailbox()
 
     def _ate_reject_running(self) -> None:
         """Answer in place of the hook; if its own answer comes first, this one is late."""

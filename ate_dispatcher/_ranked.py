@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import threading
 from queue import Empty, SimpleQueue
 from typing import Any, Callable, List, Tuple
 
@@ -26,8 +27,10 @@ class Ranked:
 
     Notes
     -----
-    Not thread-safe: the agent's thread alone calls it, except that anybody may ask for the length,
-    which is one call of ``len`` on a list.
+    The agent's thread alone calls `get`. Any thread may ask for the length, which is one call of
+    ``len`` on a list, and may take the rest, when it gives up an agent that hangs: the lock makes
+    each look at heap and fences one step, so that every message is either given or in the rest,
+    and a fence in one rest only. It is never held while a message is waited for.
     """
 
     def __init__(self, mailbox: SimpleQueue[Any], rank: Callable[[Any], int]) -> None:
@@ -38,6 +41,8 @@ class Ranked:
         self._fences: List[List[Any]] = []
         self._serial = 0
         self._stopped = False
+        self._closed = False
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -45,20 +50,31 @@ class Ranked:
     def get(self) -> Any:
         """Give the next message, waiting for one. To be called when the last one is dealt with."""
         while True:
-            self._take_in()
-            if self._fences and not self._fences[0][1]:
-                return self._fences.pop(0)[2]
-            if self._heap:
-                return self._most_urgent()
-            if self._stopped:
-                return STOP
-            self._sort_in(self._mailbox.get())
+            with self._lock:
+                self._take_in()
+                if self._closed:
+                    return STOP
+                if self._fences and not self._fences[0][1]:
+                    return self._fences.pop(0)[2]
+                if self._heap:
+                    return self._most_urgent()
+                if self._stopped:
+                    return STOP
+            message = self._mailbox.get()
+            with self._lock:
+                self._sort_in(message)
 
     def rest(self) -> List[Any]:
-        """Give what was taken out of the mailbox and not been given, in order of arrival."""
-        work = [(serial, message) for _, serial, message in self._heap]
-        work += [(serial - 0.5, fence) for serial, _, fence in self._fences]
-        self._heap, self._fences = [], []
+        """Give what was taken out of the mailbox and not been given, in order of arrival.
+
+        From here on nothing is given but `STOP`. What was waited for, and comes, is in the next
+        rest: that of the agent's thread, which leaves.
+        """
+        with self._lock:
+            self._stopped = self._closed = True
+            work = [(serial, message) for _, serial, message in self._heap]
+            work += [(serial - 0.5, fence) for serial, _, fence in self._fences]
+            self._heap, self._fences = [], []
         return [message for _, message in sorted(work, key=lambda entry: entry[0])]
 
     def _take_in(self) -> None:

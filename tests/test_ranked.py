@@ -106,6 +106,32 @@ def test_the_rest_may_have_fences_side_by_side():
     assert ranked.rest() == [work[1], FENCE, OTHER, work[2], OTHER, FENCE]
 
 
+def test_after_the_rest_nothing_is_given():
+    """Whoever gives the agent up has answered: its thread, should it come back, finds the end."""
+    mailbox = SimpleQueue()
+    ranked = Ranked(mailbox, rank)
+    for message in ((9, "done"), (0, "a"), FENCE):
+        mailbox.put(message)
+    assert ranked.get() == (9, "done")
+    assert ranked.rest() == [(0, "a"), FENCE]
+    mailbox.put((0, "late"))
+    assert ranked.get() is STOP
+    assert mailbox.get_nowait() == (0, "late")
+
+
+def test_what_was_waited_for_meanwhile_is_in_the_next_rest():
+    """The rest was taken by another thread while this one was given a message by the mailbox."""
+
+    class Given(Late):
+        def get(self):
+            assert ranked.rest() == []
+            return super().get()
+
+    ranked = Ranked(Given((0, "a")), rank)
+    assert ranked.get() is STOP
+    assert ranked.rest() == [(0, "a")]
+
+
 class Late:
     """A mailbox that is empty whenever it is looked into, and has a message for who waits."""
 

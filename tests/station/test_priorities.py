@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 import pytest
 
@@ -13,6 +15,8 @@ from ate_dispatcher import (
     OutcomeStatus,
     RequestStatus,
 )
+from ate_dispatcher._producer import _halt
+from ate_dispatcher._messages import Probe
 from ate_dispatcher.testing import Gate, ScriptedProducer
 
 BOUND = 60
@@ -231,3 +235,46 @@ def test_a_priority_is_a_whole_number(priority):
     """Said at the call."""
     with pytest.raises(InvalidTypeError, match=r"priority must be a whole number, not"):
         ATEDispatcher().with_options(priority=priority)
+
+
+def test_what_waits_by_priority_is_refused_when_its_producer_is_given_up(dispatcher):
+    """C2, C8: and so is a fence among it; nothing of it is begun when the hook comes back."""
+    first, hang, done = Gate(), Gate(), []
+
+    def hook(topic, label):
+        done.append(label)
+        if label in gates:
+            gates[label].park()
+
+    gates = {"first": first, "hang": hang}
+    producer = dispatcher.add(ScriptedProducer(hook, name="p"), "t", "u")
+    with first, hang:
+        send(dispatcher, "first", 1)
+        first.wait_parked()
+        hanging = send(dispatcher, "hang", 2, ttl=inf)
+        behind = [send(dispatcher, "behind", ttl=inf) for _ in range(3)]
+        passed, scattered = threading.Event(), threading.Event()
+        dispatcher._home.put(Probe(scattered.set))
+        assert scattered.wait(BOUND)
+        producer._ate_fence(passed.set)
+        first.open()
+        hang.wait_parked()
+        producer._ate_abandon("hangs")
+        assert passed.wait(BOUND)
+        for request in (hanging, *behind):
+            (outcome,) = request.gather(BOUND).outcomes
+            assert (outcome.status, outcome.reason) == (OutcomeStatus.REJECTED, "'p' hangs")
+    producer.join(BOUND)
+    assert done == ["first", "hang"]
+
+
+def test_who_is_given_up_while_it_turns_to_priorities_begins_nothing(dispatcher):
+    """Its heap is shown before the flag is looked at, which is set before a heap is looked for."""
+    with Gate() as gate:
+        producer = dispatcher.add(ScriptedProducer(gate, name="p"), "t")
+        send(dispatcher, "first")
+        gate.wait_parked()
+        producer._ate_abandon("hangs")
+        assert producer._ate_reader() is _halt
+        assert producer._ate_ranked is not None
+    producer.join(BOUND)
