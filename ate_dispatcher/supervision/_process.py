@@ -96,8 +96,9 @@ class ProcessProducer(Producer):
         self._ate_called_off = False
         self._ate_limit = inf
         # What ends a wait for the child; written by whoever ends a request, under the lock, which
-        # keeps the descriptor from being closed in between.
+        # keeps the descriptor from being closed in between. The flag: one is in the pipe.
         self._ate_wake_lock = threading.Lock()
+        self._ate_woken = False
         self._ate_wakes: Any = None
         self._ate_ears: Any = None
 
@@ -301,15 +302,20 @@ class ProcessProducer(Producer):
     def _ate_wake(self) -> None:
         """End a wait for the child, on whatever thread ended the request.
 
-        A byte a request at most, read with the next wait, so that the pipe never fills.
+        One is in the pipe at most, be it that of an earlier request: it never fills, so that the
+        dispatcher's thread never waits here. Flag and pipe change together, under the lock.
         """
         with self._ate_wake_lock:
-            if self._ate_wakes is not None:
+            if self._ate_wakes is not None and not self._ate_woken:
                 self._ate_wakes.send_bytes(b"!")
+                self._ate_woken = True
 
     def _ate_drain_wakes(self) -> None:
-        while self._ate_ears.poll():
-            self._ate_ears.recv_bytes()
+        """Make room for the next; whoever wakes has ended the request before, so look at it now."""
+        with self._ate_wake_lock:
+            if self._ate_woken:
+                self._ate_ears.recv_bytes()
+                self._ate_woken = False
 
     def _ate_error(self, request: Request, error: BaseException, started: float) -> Failure:
         failure = super()._ate_error(request, error, started)

@@ -243,6 +243,16 @@ def test_what_arrives_too_late_over_there_is_skipped():
         producer.join(BOUND)
 
 
+def test_wakes_that_nobody_waits_for_do_not_add_up(ask, child):
+    """C10: or their pipe would fill in the end, and whoever ends a request would block on it."""
+    for _ in range(3):
+        child._ate_wake()
+    assert child._ate_ears.recv_bytes() == b"!"
+    assert not child._ate_ears.poll()
+    child._ate_wakes.send_bytes(b"!")  # as it was
+    assert ask("number").value == 2
+
+
 # ---- hanging and crashing ------------------------------------------------------------------------
 
 
