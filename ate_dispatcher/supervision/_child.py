@@ -38,6 +38,7 @@ from ._dialogue import (
     Skipped,
     Unready,
     pack,
+    pieces,
     raised,
     unpack,
 )
@@ -99,7 +100,8 @@ class _Child:
         with self._saying, contextlib.suppress(
             OSError
         ):  # the parent has gone: `_listen` sees to it
-            self._pipe.send_bytes(data)
+            for start, length in pieces(data):
+                self._pipe.send_bytes(data, start, length)
 
     def _say_unready(self, error: BaseException) -> None:
         from traceback import format_exception

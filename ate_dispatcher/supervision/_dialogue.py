@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import pickle
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple
 
 from .._exceptions import InvalidTypeError, RemoteError
 from .._wording import text_of
 
 __all__ = [
+    "PIECE",
     "Answer",
     "Call",
     "CallOff",
@@ -25,9 +26,15 @@ __all__ = [
     "Skipped",
     "Unready",
     "pack",
+    "pieces",
     "raised",
     "unpack",
 ]
+
+
+PIECE = 16_384
+"""Bytes of a message that are sent together, as many as a `Connection` writes in one go: there
+whole, or not yet."""
 
 
 class Call(NamedTuple):
@@ -104,6 +111,16 @@ def pack(message: Any) -> bytes:
         return bytes(ForkingPickler.dumps(message))
     except Exception as error:
         raise InvalidTypeError(f"no pickled form of it: {error}") from error
+
+
+def pieces(data: bytes) -> Iterator[Tuple[int, int]]:
+    """Give where each piece of a message begins, and how long it is.
+
+    The first that is shorter than `PIECE`, be it empty, is the last. So who reads has every message
+    piece by piece, and is never at the mercy of one who stops in the middle of it.
+    """
+    for start in range(0, len(data) + 1, PIECE):
+        yield start, min(PIECE, len(data) - start)
 
 
 def unpack(data: Any) -> Any:

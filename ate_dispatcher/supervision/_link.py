@@ -13,11 +13,11 @@ from multiprocessing import process as _processes
 from multiprocessing.connection import wait
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from .._exceptions import ProcessLostError
 from ._child import serve
-from ._dialogue import Leave, pack, unpack
+from ._dialogue import PIECE, Leave, pack, unpack
 
 __all__ = ["Link"]
 
@@ -47,6 +47,7 @@ class Link:
         context = multiprocessing.get_context("spawn")
         self._name = name
         self._pipe, theirs = context.Pipe()
+        self._pieces: List[bytes] = []  # of the message that is coming
         self._process = context.Process(target=serve, args=(theirs, factory, grace), name=name)
         try:
             self._process.start()
@@ -89,14 +90,23 @@ class Link:
                 timer.join()
 
     def hear(self, within: float, wake: Any, doing: str) -> Any:
-        """Wait for a message; None if `wake` could be read, or the time passed, before."""
+        """Wait for a message.
+
+        None if `wake` could be read, or the time passed, before, or if only a piece of it has come:
+        the caller looks at its limits, and comes for the next.
+        """
         timeout = None if within > TIMEOUT_MAX else max(0.0, within)
         found = wait([self._pipe, self._process.sentinel, wake], timeout)
         if self._pipe in found:
             try:
-                return unpack(self._pipe.recv_bytes())
+                piece = self._pipe.recv_bytes()
             except (EOFError, OSError):
                 raise self.lost(doing) from None
+            self._pieces.append(piece)
+            if len(piece) == PIECE:
+                return None
+            data, self._pieces = b"".join(self._pieces), []
+            return unpack(data)
         if self._process.sentinel in found:
             raise self.lost(doing)
         return None

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ate_dispatcher import Producer, WorkRejectedError, current_request
@@ -77,6 +78,16 @@ class Instrument(Producer):
 
     def hold_the_lock(self):
         ctypes.PyDLL(None).sleep(1000)  # no thread of the process runs meanwhile
+
+    def half(self):
+        """Give a large answer, and stop in the middle of sending it."""
+        writes = iter([20_000, 20_000])
+
+        def write(connection, data):
+            os.write(connection.fileno(), data[: next(writes, 0)] or self.hang())
+
+        Connection._send = write
+        return bytes(1_000_000)
 
     def leave(self, code):
         os._exit(code)

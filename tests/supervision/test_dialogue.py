@@ -9,7 +9,16 @@ import sys
 import pytest
 
 from ate_dispatcher import InvalidTypeError, RemoteError
-from ate_dispatcher.supervision._dialogue import Answer, Call, Leave, pack, raised, unpack
+from ate_dispatcher.supervision._dialogue import (
+    PIECE,
+    Answer,
+    Call,
+    Leave,
+    pack,
+    pieces,
+    raised,
+    unpack,
+)
 
 
 class Shy:
@@ -108,3 +117,12 @@ def test_what_is_packed_may_become_part_of_a_cycle(monkeypatch):
     del cycle
     gc.collect()
     assert told == []
+
+
+@pytest.mark.parametrize("length", [1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE])
+def test_the_pieces_of_a_message_end_with_a_shorter_one(length):
+    """So that who reads knows the last, which may be empty."""
+    data = bytes(range(256)) * (2 * PIECE // 256)
+    parts = [data[:length][start : start + size] for start, size in pieces(data[:length])]
+    assert b"".join(parts) == data[:length]
+    assert [len(part) == PIECE for part in parts] == [True] * (len(parts) - 1) + [False]

@@ -37,7 +37,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.supervision import ProcessProducer, Supervisor
 from ate_dispatcher.supervision._child import _Child
-from ate_dispatcher.supervision._dialogue import Answer, Call, Skipped, unpack
+from ate_dispatcher.supervision._dialogue import PIECE, Answer, Call, Skipped, pack, unpack
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
 BOUND = 60  # seconds that anything may take before a test gives up on it
@@ -85,6 +85,14 @@ def test_it_works_elsewhere_with_what_was_sent(ask, child):
     assert ask("coroutine").value == 7
     assert ask("number").value == 6
     assert ask("number").site == 3
+
+
+def test_an_answer_whose_last_piece_is_empty_comes_whole(ask):
+    """The length of the answer as it is sent is what counts."""
+    overhead = len(pack(Answer(((bytes(3 * PIECE),), {})))) - 3 * PIECE
+    value = os.urandom(3 * PIECE - overhead)
+    assert len(pack(Answer(((value,), {})))) == 3 * PIECE
+    assert ask("echo", value).value == ((value,), {})
 
 
 def test_an_error_is_the_same_error_with_its_traceback_over_there(ask):
@@ -256,11 +264,11 @@ def test_wakes_that_nobody_waits_for_do_not_add_up(ask, child):
 # ---- hanging and crashing ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["hang", "hold_the_lock", "stubborn"])
+@pytest.mark.parametrize("how", ["hang", "hold_the_lock", "stubborn", "half"])
 def test_what_hangs_is_dead_by_deadline_plus_grace_and_the_next_is_answered(
     dispatcher, child, ask, how, caplog
 ):
-    """The promise of the class, whatever it hangs in: Python, the interpreter's lock, a stream."""
+    """The promise of the class, whatever it hangs in: Python, the interpreter's lock, a stream, an answer."""
     pid = child.pid
     request = dispatcher.send_request("t", how, ttl=300)
     after = dispatcher.send_request("t", "pid", ttl=LONG)
