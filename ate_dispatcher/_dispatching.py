@@ -24,6 +24,7 @@ from ._messages import (
     Cancel,
     Departed,
     Deregister,
+    Detach,
     Gone,
     Observe,
     Probe,
@@ -108,6 +109,7 @@ class Dispatching(Membership):
             Request: self._on_request,
             Cancel: self._on_cancel,
             Attach: self._on_attach,
+            Detach: self._on_detach,
             Barrier: self._on_barrier,
             Probe: self._on_probe,
             Stop: self._on_stop,
@@ -465,6 +467,11 @@ class Dispatching(Membership):
             extra.readers = (*extra.readers, reader)
         else:
             reader.finish()
+
+    def _on_detach(self, message: Detach, now: float) -> None:
+        extra = message.request._extra
+        if extra is not None:
+            extra.readers = tuple(each for each in extra.readers if each is not message.reader)
 
     def _on_barrier(self, barrier: Barrier, now: float) -> None:
         if barrier.after_requests:

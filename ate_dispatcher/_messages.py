@@ -13,6 +13,7 @@ __all__ = [
     "Cancel",
     "Departed",
     "Deregister",
+    "Detach",
     "Gone",
     "Observe",
     "Probe",
@@ -25,6 +26,16 @@ __all__ = [
 
 class Attach:
     """Ask the dispatcher's thread to let a reader follow a request."""
+
+    __slots__ = ("reader", "request")
+
+    def __init__(self, request: Any, reader: Any) -> None:
+        self.request = request
+        self.reader = reader
+
+
+class Detach:
+    """Ask the dispatcher's thread to let a reader go that need not follow a request any more."""
 
     __slots__ = ("reader", "request")
 

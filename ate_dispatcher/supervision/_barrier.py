@@ -17,7 +17,7 @@ from .._exceptions import (
     SiteBarrierError,
     WorkCalledOffError,
 )
-from .._messages import Attach
+from .._messages import Attach, Detach
 from .._outcomes import Outcome, OutcomeStatus
 from .._request import Request, current_request, working_for
 from ._meeting import Arrival, Meeting, Rendezvous, missing_words
@@ -133,12 +133,20 @@ class SiteBarrier:
     # ---- meetings ------------------------------------------------------------------------------
 
     def _wait(self, request: Request, meeting: Meeting, arrival: Arrival) -> Any:
-        """Wait until the meeting has ended, or end it.
+        """Wait until the meeting has ended, or end it, following the request meanwhile.
 
         Gives None, or what this site alone is to raise, or `_HOLD` if it is to run the action.
         """
+        reader = _Reader(arrival.inbox)
+        request._home.post(Attach(request, reader))
+        try:
+            return self._hear(request, meeting, arrival)
+        finally:
+            request._home.post(Detach(request, reader))
+
+    def _hear(self, request: Request, meeting: Meeting, arrival: Arrival) -> Any:
+        """Do what the inbox says, until it says that the wait is over; as `_wait`."""
         inbox: SimpleQueue[Any] = arrival.inbox
-        request._home.post(Attach(request, _Reader(inbox)))
         remaining = request.remaining()
         patience = remaining - min(self._margin, remaining / 2)
         timer = getattr(request._home.clock, "call_after", None)
@@ -198,7 +206,7 @@ class SiteBarrier:
     def _one_less(self, request: Request, meeting: Meeting, outcome: Outcome) -> None:
         """A producer has answered: if it was its site's last, the others go on without it."""
         site = outcome.site
-        if site is None or outcome.status is OutcomeStatus.PARTIAL:
+        if site is None:
             return
         rows = request._rows
         if any(a.site == site and not isinstance(rows.get(a), Outcome) for a in request._roster):
@@ -229,8 +237,11 @@ class _Reader:
     """Follows a request for a site that waits; called on the dispatcher's thread."""
 
     def __init__(self, inbox: SimpleQueue[Any]) -> None:
-        self.push = inbox.put
         self._put = inbox.put
+
+    def push(self, outcome: Outcome) -> None:
+        if outcome.status is not OutcomeStatus.PARTIAL:  # nobody leaves by a value of a stream
+            self._put(outcome)
 
     def finish(self) -> None:
         self._put(_CALLED_OFF)

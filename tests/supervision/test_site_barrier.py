@@ -16,6 +16,7 @@ from ate_dispatcher import (
     RequestStatus,
     SiteBarrierError,
 )
+from ate_dispatcher._messages import Probe
 from ate_dispatcher.supervision import SiteBarrier
 from ate_dispatcher.testing import Gate
 
@@ -393,3 +394,21 @@ def test_what_cannot_be_meant_is_refused_at_the_call():
         SiteBarrier(print, margin=-1)
     with pytest.raises(InvalidTypeError, match="margin must be a number of seconds"):
         SiteBarrier(print, margin="1")
+
+
+def test_what_waited_does_not_follow_the_request_any_more(dispatcher, gate):
+    """C12: a request that meets again and again keeps nothing of the meetings it has had."""
+    barrier = SiteBarrier(lambda: None)
+
+    def order():
+        for _ in range(3):
+            barrier()
+        gate.park()
+
+    add(dispatcher, barrier, 0, 1, orders={0: order, 1: order})
+    request = dispatcher.send_request("t", ttl=LONG)
+    gate.wait_parked(2)
+    handled = threading.Event()
+    dispatcher._home.put(Probe(handled.set))
+    assert handled.wait(BOUND)
+    assert request._extra.readers == ()
