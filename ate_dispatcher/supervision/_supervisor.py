@@ -199,6 +199,7 @@ class Supervisor:
         with self._lock:
             if self._ended:
                 raise StateError("this supervisor has ended, or its dispatcher has")
+            self._start_once()
         try:
             self._launch(ward)
         except UsageError:
@@ -210,11 +211,6 @@ class Supervisor:
             ended = self._ended
             if not ended:
                 self._wards.append(ward)
-            if not ended and self._thread is None:
-                self._thread = thread = threading.Thread(
-                    target=self._serve, name=f"{self._dispatcher.name}-supervisor", daemon=True
-                )
-                thread.start()
         if ended:  # meanwhile: the dispatcher sees to the producer
             self._release(ward)
             return ward
@@ -255,6 +251,19 @@ class Supervisor:
         self.stop()
 
     # ---- the thread ----------------------------------------------------------------------------
+
+    def _start_once(self) -> None:
+        """Start the thread, under the lock; before anything is made that needs it."""
+        if self._thread is not None:
+            return
+        self._thread = threading.Thread(
+            target=self._serve, name=f"{self._dispatcher.name}-supervisor", daemon=True
+        )
+        try:
+            self._thread.start()
+        except Exception:  # the system has no thread to give: the next call tries again
+            self._thread = None
+            raise
 
     def _end(self) -> None:
         """Be told that it is over. Any thread, a signal handler too: one flag and one ``put``."""

@@ -393,6 +393,27 @@ def test_what_is_not_watched_may_take_its_time(timed, clock, supervisor, gate):
     assert ward.state is AgentState.BUSY
 
 
+def test_a_thread_that_cannot_be_started_is_told_and_tried_again(timed, clock, states, monkeypatch):
+    """Nothing is added without supervision, and the next call is supervised as ever."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with Supervisor(timed) as supervisor:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="new thread"):
+                supervisor.run(Faulty, "t", restart=policy())
+        assert supervisor.supervised == {}
+        ward = supervisor.run(Faulty, "t", restart=policy())
+        states.until(READY)
+        timed.send_request("t", SystemExit(), ttl=LONG).gather(BOUND)
+        ended(supervisor, ward)
+        clock.advance(1.0)
+        states.until(READY)
+    assert ward.wait(BOUND)
+
+
 def test_a_stall_in_real_time(dispatcher, gate):
     """The same with the clock that users have."""
     with Supervisor(dispatcher) as supervisor:
