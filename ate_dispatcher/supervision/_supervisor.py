@@ -86,10 +86,11 @@ class Supervised:
     @property
     def state(self) -> AgentState:
         """How it stands; while it waits for its restart, how its last life ended."""
-        producer = self.producer
-        if self._down is not None or producer is None:
-            return self._down or AgentState.NEW
-        return producer._ate_state()
+        down = self._down  # read once, and first: a next life has its producer before this is None
+        if down is not None:
+            return down
+        assert self.producer is not None
+        return self.producer._ate_state()
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Wait until supervision is over: it was stopped, or given up.

@@ -24,6 +24,7 @@ from ate_dispatcher import (
 )
 from ate_dispatcher._backoff import Backoff
 from ate_dispatcher.supervision import Restart, Supervisor
+from ate_dispatcher.supervision._supervisor import Supervised
 from ate_dispatcher.testing import FakeClock, Gate, ScriptedProducer
 
 BOUND = 60  # seconds that anything may take before a test gives up on it
@@ -522,6 +523,22 @@ def test_it_ends_with_the_dispatcher_whatever_it_waits_for():
     assert (ward.restarts, ward.state) == (0, FAILED)
     with pytest.raises(StateError, match="has ended, or its dispatcher has"):
         supervisor.run(Faulty, "t")
+
+
+def test_the_state_is_read_in_one_look(timed, supervisor, states):
+    """It is started again at that very moment: told is how it stood before, or how it stands now."""
+    ward = supervisor.run(Faulty, "t")
+    states.until(READY)
+    looks = [FAILED]
+
+    class Restarted(Supervised):
+        _down = property(lambda self: looks.pop() if looks else None)
+
+    ward.__class__ = Restarted
+    try:
+        assert [ward.state, ward.state] == [FAILED, READY]
+    finally:
+        ward.__class__ = Supervised
 
 
 def test_stopping_it_leaves_the_producers(timed, clock, states):
