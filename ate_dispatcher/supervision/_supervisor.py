@@ -18,7 +18,7 @@ from .._producer import Producer
 from .._routes import Subject
 from .._states import AgentState
 from .._topics import check_subject
-from .._waiting import acquire, limit_of
+from .._waiting import Waiter, acquire, limit_of
 from .._wording import text_of
 from ..dispatcher import ATEDispatcher
 from ._restart import Restart
@@ -78,10 +78,7 @@ class Supervised:
         # `_ask`.
         self._watched = False
         self._asked = False
-        # Released once, by who sets the flag; who has waited holds it for a moment more.
-        self._over = threading.Lock()
-        self._over.acquire()
-        self._is_over = False  # under the supervisor's lock
+        self._over = Waiter()
 
     @property
     def state(self) -> AgentState:
@@ -100,10 +97,15 @@ class Supervised:
         bool
             False if `timeout` (seconds) ran out first.
         """
-        if not acquire(self._over, limit_of(timeout)):
-            return False
-        self._over.release()  # for whoever else waits
-        return True
+        limit = limit_of(timeout)
+        lock = threading.Lock()  # each wait its own: one that Ctrl-C ends takes nothing from others
+        lock.acquire()
+        if not self._over.add(lock.release):
+            return True
+        try:
+            return acquire(lock, limit)
+        finally:
+            self._over.discard(lock.release)
 
     def __repr__(self) -> str:
         return f"<Supervised {self.name!r} {self.state.value}, {self.restarts} restarts>"
@@ -396,12 +398,9 @@ class Supervisor:
         self._release(ward)
 
     def _release(self, ward: Supervised) -> None:
-        """Wake whoever waits for the end of its supervision; only the first time."""
+        """Wake whoever waits for the end of its supervision. Any number of times."""
         ward._due = None
-        with self._lock:
-            first, ward._is_over = not ward._is_over, True
-        if first:
-            ward._over.release()
+        ward._over.finish()
 
     # ---- stalls --------------------------------------------------------------------------------
 

@@ -23,7 +23,8 @@ from ate_dispatcher import (
     current_request,
 )
 from ate_dispatcher._backoff import Backoff
-from ate_dispatcher.supervision import Restart, Supervisor
+from ate_dispatcher._waiting import acquire
+from ate_dispatcher.supervision import Restart, Supervisor, _supervisor
 from ate_dispatcher.supervision._supervisor import Supervised
 from ate_dispatcher.testing import FakeClock, Gate, ScriptedProducer
 
@@ -568,15 +569,32 @@ def test_it_supervises_many(timed, clock, supervisor, states):
     assert set(supervisor.states) == {"well", "dmm"}
 
 
-def test_waiting_for_the_end_while_the_supervisor_ends_too(timed, states):
-    """Who waited holds the lock for a moment more: it is not taken out of its hands."""
+def test_its_end_may_be_told_twice(timed, states):
+    """Of a producer that stopped by itself, and again as the supervisor ends."""
     supervisor = Supervisor(timed)
     ward = supervisor.run(Faulty, "t")
     states.until(READY)
     ward.producer.stop()
     assert ward.wait(BOUND)
-    with ward._over:  # as in `wait`, which gives it back
+    assert supervisor.stop(BOUND)
+    assert ward.wait(0)
+
+
+def test_a_wait_that_is_interrupted_takes_nothing_from_others(timed, monkeypatch):
+    """Ctrl-C at the very moment at which supervision is over."""
+    supervisor = Supervisor(timed)
+    ward = supervisor.run(Faulty, "t")
+
+    def interrupted(lock, limit):
         assert supervisor.stop(BOUND)
+        assert acquire(lock, limit)
+        raise KeyboardInterrupt
+
+    assert not ward.wait(0)
+    monkeypatch.setattr(_supervisor, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ward.wait(BOUND)
+    monkeypatch.undo()
     assert ward.wait(0)
 
 
