@@ -26,6 +26,9 @@ logger = logging.getLogger("ate_dispatcher")
 SMALL = 4096
 """Bytes that a pipe takes whether or not anybody reads it."""
 
+LONGEST = 1_000_000.0
+"""Seconds that are waited at a time: ``poll`` cannot wait for more than 2**31 milliseconds."""
+
 REAPING = 1.0
 """Seconds that the system may take to end a killed process."""
 
@@ -95,7 +98,7 @@ class Link:
         None if `wake` could be read, or the time passed, before, or if only a piece of it has come:
         the caller looks at its limits, and comes for the next.
         """
-        timeout = None if within > TIMEOUT_MAX else max(0.0, within)
+        timeout = min(max(0.0, within), LONGEST)
         found = wait([self._pipe, self._process.sentinel, wake], timeout)
         if self._pipe in found:
             try:

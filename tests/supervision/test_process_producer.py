@@ -234,6 +234,12 @@ def test_an_error_on_the_way_out_of_a_stream_is_not_told_of_the_next_request(dis
     assert outcome.reason.startswith("InvalidTypeError: no pickled form of it: a handle")
 
 
+@pytest.mark.parametrize("ttl", [3e9, 1e15, float("inf")])
+def test_a_deadline_may_be_further_than_the_platform_can_wait(ask, ttl):
+    """Months, ages, none."""
+    assert ask("number", ttl=ttl).value == 2
+
+
 def test_what_arrives_too_late_over_there_is_skipped():
     """C4: the child's own claim fails, and it says so, so that it is not taken for hanging."""
     ours, theirs = multiprocessing.Pipe()
