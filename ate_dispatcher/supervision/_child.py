@@ -31,6 +31,7 @@ from ._dialogue import (
     Call,
     CallOff,
     CancelAll,
+    Incoming,
     Leave,
     MakeSafe,
     Raised,
@@ -137,14 +138,16 @@ class _Child:
     # ---- from the parent -----------------------------------------------------------------------
 
     def _listen(self) -> None:
+        incoming = Incoming()
         while True:
             try:
-                data = self._pipe.recv_bytes()
+                data = incoming.add(self._pipe.recv_bytes())
             except (EOFError, OSError):
                 self._leave_alone()
                 return
             try:
-                self._handle(unpack(data))
+                if data is not None:
+                    self._handle(unpack(data))
             except InvalidTypeError as error:
                 self._say(Raised(error, str(error), ""))
 

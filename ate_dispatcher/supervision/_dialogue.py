@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .._exceptions import InvalidTypeError, RemoteError
 from .._wording import text_of
@@ -19,6 +19,7 @@ __all__ = [
     "Call",
     "CallOff",
     "CancelAll",
+    "Incoming",
     "Leave",
     "MakeSafe",
     "Raised",
@@ -116,11 +117,26 @@ def pack(message: Any) -> bytes:
 def pieces(data: bytes) -> Iterator[Tuple[int, int]]:
     """Give where each piece of a message begins, and how long it is.
 
-    The first that is shorter than `PIECE`, be it empty, is the last. So who reads has every message
+    The first that is shorter than `PIECE`, be it empty, is the last. So each end has every message
     piece by piece, and is never at the mercy of one who stops in the middle of it.
     """
     for start in range(0, len(data) + 1, PIECE):
         yield start, min(PIECE, len(data) - start)
+
+
+class Incoming:
+    """Puts messages together from their pieces."""
+
+    def __init__(self) -> None:
+        self._pieces: List[bytes] = []
+
+    def add(self, piece: bytes) -> Optional[bytes]:
+        """Take the next piece; give the message if that was its last."""
+        self._pieces.append(piece)
+        if len(piece) == PIECE:
+            return None
+        whole, self._pieces = b"".join(self._pieces), []
+        return whole
 
 
 def unpack(data: Any) -> Any:

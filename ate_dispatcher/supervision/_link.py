@@ -6,18 +6,20 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import selectors
 import signal
+import sys
 import threading
 import weakref
 from multiprocessing import process as _processes
 from multiprocessing.connection import wait
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import Any, List, Optional
+from typing import Any, Optional
 
 from .._exceptions import ProcessLostError
 from ._child import serve
-from ._dialogue import PIECE, Leave, pack, unpack
+from ._dialogue import Incoming, Leave, pack, pieces, unpack
 
 __all__ = ["Link"]
 
@@ -50,7 +52,7 @@ class Link:
         context = multiprocessing.get_context("spawn")
         self._name = name
         self._pipe, theirs = context.Pipe()
-        self._pieces: List[bytes] = []  # of the message that is coming
+        self._incoming = Incoming()
         self._process = context.Process(target=serve, args=(theirs, factory, grace), name=name)
         try:
             self._process.start()
@@ -78,19 +80,37 @@ class Link:
     def say(self, message: Any, within: float) -> None:
         """Send a message; a child that does not read it within so many seconds is killed."""
         data = pack(message)
+        limit = None
         timer = None
         if len(data) > SMALL:
             timer = threading.Timer(min(within, TIMEOUT_MAX), self.kill)
             timer.daemon = True
-            timer.start()
+            try:
+                timer.start()
+            except RuntimeError:  # at the end of the script no thread can be started
+                timer, limit = None, monotonic() + within
         try:
-            self._pipe.send_bytes(data)
+            for start, length in pieces(data):
+                if limit is not None:
+                    self._await_room(limit)
+                self._pipe.send_bytes(data, start, length)
         except OSError:
             raise self.lost("it was sent a message") from None
         finally:
             if timer is not None:
                 timer.cancel()
                 timer.join()
+
+    def _await_room(self, limit: float) -> None:
+        """Wait until the pipe takes a piece; after the limit kill the child, as the timer would."""
+        if sys.platform == "win32":
+            return  # where a pipe does not say so
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_WRITE)
+            while not selector.select(min(max(0.0, limit - monotonic()), LONGEST)):
+                if limit <= monotonic():
+                    self.kill()
+                    return
 
     def hear(self, within: float, wake: Any, doing: str) -> Any:
         """Wait for a message.
@@ -105,11 +125,8 @@ class Link:
                 piece = self._pipe.recv_bytes()
             except (EOFError, OSError):
                 raise self.lost(doing) from None
-            self._pieces.append(piece)
-            if len(piece) == PIECE:
-                return None
-            data, self._pieces = b"".join(self._pieces), []
-            return unpack(data)
+            data = self._incoming.add(piece)
+            return None if data is None else unpack(data)
         if self._process.sentinel in found:
             raise self.lost(doing)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import sys
 
@@ -13,6 +14,7 @@ from ate_dispatcher.supervision._dialogue import (
     PIECE,
     Answer,
     Call,
+    Incoming,
     Leave,
     pack,
     pieces,
@@ -119,10 +121,12 @@ def test_what_is_packed_may_become_part_of_a_cycle(monkeypatch):
     assert told == []
 
 
-@pytest.mark.parametrize("length", [1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE])
-def test_the_pieces_of_a_message_end_with_a_shorter_one(length):
-    """So that who reads knows the last, which may be empty."""
-    data = bytes(range(256)) * (2 * PIECE // 256)
-    parts = [data[:length][start : start + size] for start, size in pieces(data[:length])]
-    assert b"".join(parts) == data[:length]
-    assert [len(part) == PIECE for part in parts] == [True] * (len(parts) - 1) + [False]
+def test_the_pieces_of_messages_come_together_again():
+    """The first that is shorter ends a message, be it empty."""
+    incoming = Incoming()
+    for length in (1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3):
+        data = os.urandom(length)
+        parts = [data[start : start + size] for start, size in pieces(data)]
+        *early, last = [incoming.add(part) for part in parts]
+        assert set(early) <= {None}
+        assert last == data

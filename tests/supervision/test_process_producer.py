@@ -35,7 +35,7 @@ from ate_dispatcher import (
     ProcessLostError,
     RequestStatus,
 )
-from ate_dispatcher.supervision import ProcessProducer, Supervisor
+from ate_dispatcher.supervision import ProcessProducer, Supervisor, _link
 from ate_dispatcher.supervision._child import _Child
 from ate_dispatcher.supervision._dialogue import PIECE, Answer, Call, Skipped, pack, unpack
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
@@ -156,6 +156,32 @@ def test_a_large_call_and_a_large_answer(ask):
     """Far more than a pipe holds, both ways."""
     data = bytes(3_000_000)
     assert ask("echo", data).value == ((data,), {})
+
+
+@pytest.fixture
+def no_timer(monkeypatch):
+    """As at the end of the script in Python 3.12.1, where no thread can be started."""
+
+    def start(timer):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(_link.threading.Timer, "start", start)
+
+
+def test_a_large_call_needs_no_thread(ask, no_timer):
+    """Results of a script that forgot to stop are wanted as well."""
+    data = bytes(3_000_000)
+    assert ask("echo", data).value == ((data,), {})
+
+
+def test_nor_does_one_that_is_not_read(dispatcher, child, no_timer):
+    """The child is killed at the limit, and the next request is answered."""
+    pid = child.pid
+    os.kill(pid, signal.SIGSTOP)
+    request = dispatcher.send_request("t", "echo", bytes(3_000_000), ttl=500)
+    assert dispatcher.send_request("t", "number", ttl=LONG).gather(BOUND).values == {"dmm": 1}
+    assert request.outcomes[0].status is OutcomeStatus.TIMEOUT
+    assert not alive(pid)
 
 
 def begun(dispatcher, folder, what, ttl=LONG):
