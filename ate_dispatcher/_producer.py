@@ -414,6 +414,10 @@ class Producer(Agent):
             RESOURCES.release(held)
         super()._ate_abandon(reason)
 
+    def _ate_forked(self) -> None:
+        super()._ate_forked()
+        self._ate_ranked = None  # with its lock; what was in it has ended here
+
     def _ate_refuse_mailbox(self) -> None:
         ranked = self._ate_ranked
         for message in () if ranked is None else ranked.rest():

@@ -278,3 +278,13 @@ def test_who_is_given_up_while_it_turns_to_priorities_begins_nothing(dispatcher)
         assert producer._ate_reader() is _halt
         assert producer._ate_ranked is not None
     producer.join(BOUND)
+
+
+def test_in_the_child_of_a_fork_nobody_waits_for_the_heap():
+    """Its lock may be held by the producer's thread, which is not there."""
+    producer = ScriptedProducer(name="p")
+    producer._ate_reader()
+    with producer._ate_ranked._lock:
+        producer._ate_forked()
+        assert producer._ate_ranked is None
+        producer._ate_refuse_mailbox()
