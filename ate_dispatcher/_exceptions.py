@@ -16,7 +16,7 @@
     │   ├── RequestCancelledError
     │   └── NoProducersError            (LookupError)
     ├── WaitTimeoutError                (TimeoutError)  gather() gave up; the request goes on
-    ├── OverloadedError                 (TimeoutError)  max_open stayed reached until the deadline
+    ├── OverloadedError                 (TimeoutError)  max_open stayed reached, a reader too slow
     ├── WorkCalledOffError              raised by current_request().check() in a producer
     │   └── WorkExpiredError            (TimeoutError)
     ├── WorkRejectedError               raised by a producer that cannot take this work on
@@ -182,7 +182,10 @@ class WaitTimeoutError(ATEDispatcherError, TimeoutError):
 
 
 class OverloadedError(ATEDispatcherError, TimeoutError):
-    """``max_open`` requests stayed open until this one's deadline; it was not sent."""
+    """``max_open`` requests stayed open until this one's deadline; it was not sent.
+
+    Or the reader of an event stream was too far behind, and has had all that was kept for it.
+    """
 
 
 class WorkCalledOffError(ATEDispatcherError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -242,6 +243,8 @@ class Supervisor:
         """
         self._end()
         thread = self._thread
+        if thread is None:
+            self._withdraw()
         if thread is None or getattr(local, "role", None) is not None:
             return thread is None
         thread.join(None if timeout is None else min(max(0.0, timeout), TIMEOUT_MAX))
@@ -287,9 +290,12 @@ class Supervisor:
                     self._attend(ward, now)
         for ward in self._wards:
             self._release(ward)
-        closing = self._dispatcher._closing
-        if self._end in closing:
-            closing.remove(self._end)
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Need not be told of the dispatcher's end any more."""
+        with contextlib.suppress(ValueError):  # one call of the list's: two may do this at once
+            self._dispatcher._closing.remove(self._end)
 
     def _next(self) -> Optional[Callable[[], Any]]:
         """Wait for something to happen; None when something falls due instead."""

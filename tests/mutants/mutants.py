@@ -203,8 +203,8 @@ MUTANTS = [
     Mutant(
         "C8 a fence behind an agent's last look passes",
         "_agent.py",
-        "        self._ate_address.control(Fence(passed))\n        if self._ate_gone:",
-        "        self._ate_address.control(Fence(passed))\n        if False:",
+        "        self._ate_address.control(fence)\n        if self._ate_gone:",
+        "        self._ate_address.control(fence)\n        if False:",
         FOUND + "test_a_fence_behind_an_agents_last_look_passes",
     ),
     Mutant(

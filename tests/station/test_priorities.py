@@ -15,8 +15,8 @@ from ate_dispatcher import (
     OutcomeStatus,
     RequestStatus,
 )
-from ate_dispatcher._producer import _halt
 from ate_dispatcher._messages import Probe
+from ate_dispatcher._producer import _halt
 from ate_dispatcher.testing import Gate, ScriptedProducer
 
 BOUND = 60

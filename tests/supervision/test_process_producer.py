@@ -300,7 +300,7 @@ def test_wakes_that_nobody_waits_for_do_not_add_up(ask, child):
 def test_what_hangs_is_dead_by_deadline_plus_grace_and_the_next_is_answered(
     dispatcher, child, ask, how, caplog
 ):
-    """The promise of the class, whatever it hangs in: Python, the interpreter's lock, a stream, an answer."""
+    """The promise of the class, whatever it hangs in: Python, its lock, a stream, an answer."""
     pid = child.pid
     request = dispatcher.send_request("t", how, ttl=300)
     after = dispatcher.send_request("t", "pid", ttl=LONG)

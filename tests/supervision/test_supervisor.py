@@ -527,7 +527,7 @@ def test_it_ends_with_the_dispatcher_whatever_it_waits_for():
 
 
 def test_the_state_is_read_in_one_look(timed, supervisor, states):
-    """It is started again at that very moment: told is how it stood before, or how it stands now."""
+    """Started again at that very moment, it is told as it stood before, or as it stands now."""
     ward = supervisor.run(Faulty, "t")
     states.until(READY)
     looks = [FAILED]
@@ -630,3 +630,11 @@ def test_a_name_that_is_taken_is_refused_at_the_call(timed, supervisor):
     timed.add(ScriptedProducer(name="dmm"), "t")
     with pytest.raises(NameTakenError, match="'dmm'"):
         supervisor.run(Faulty, "t")
+
+
+def test_a_supervisor_that_never_had_anything_to_do_leaves_nothing(timed):
+    """Its dispatcher does not keep it."""
+    for _ in range(3):
+        with Supervisor(timed):
+            pass
+    assert timed._closing == []
