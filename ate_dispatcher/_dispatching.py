@@ -328,10 +328,11 @@ class Dispatching(Membership):
 
     def _on_partial(self, outcome: Partial, now: float) -> None:
         request = outcome._request
+        had_all = not request.dropped
         if not request.accept_partial(outcome):
             self._late(request, outcome)
             return
-        if request.dropped == 1:
+        if had_all and request.dropped:
             logger.warning(
                 "%r streamed more than %d values: request.values keeps the last of them, "
                 "request.dropped counts the others",

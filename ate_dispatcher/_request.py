@@ -195,7 +195,7 @@ class Request(Ledger):
 
     def _warn_if_idle(self) -> None:
         """Say why the wait that follows may be a long one."""
-        if not self._home.begun:
+        if self.status is OPEN and not self._home.begun:
             logger.warning("a thread waits for %r%s", self, self._idle())
 
     def _wait_end(self, limit: Optional[float]) -> bool:
@@ -394,14 +394,14 @@ class Request(Ledger):
     def __iter__(self) -> Iterator[Outcome]:
         """Yield the outcomes as they come, partial ones too, until the end."""
         self._seen_soon()
-        self._warn_if_idle()
         self._guard_wait(False, None)
+        self._warn_if_idle()
         return Reader(self)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         self._seen_soon()
-        self._warn_if_idle()
         self._guard_wait(False, None)
+        self._warn_if_idle()
         return AsyncReader(self)
 
     def _seen_soon(self) -> None:

@@ -421,7 +421,7 @@ class ATEDispatcher(Dispatching):
                 "flush() on a thread of the library would wait for itself: "
                 "call it where you send, not in a hook or a callback"
             )
-        if not self._home.begun:
+        if not self._home.begun and not self._home.gone:
             logger.warning("flush() waits for %r, which was not started: call start()", self)
         barrier = self._last_barrier = Barrier(after_requests=True)
         self._home.post(barrier)

@@ -232,6 +232,11 @@ def test_every_wait_says_that_the_dispatcher_was_not_started(caplog, way):
     assert "not started" in said[0]
     assert said[0].endswith("call start()")
     dispatcher.stop()
+    caplog.clear()
+    assert request.wait(BOUND)
+    assert len(list(request)) == 0
+    assert dispatcher.flush(BOUND)
+    assert not caplog.records
 
 
 def test_gather_raises_when_the_time_is_up(dispatcher, gate):
