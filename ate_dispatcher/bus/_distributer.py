@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+import weakref
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 from .._codec import encode
 from .._exceptions import InvalidArgumentError, InvalidTypeError, PayloadTooLargeError, StateError
@@ -39,7 +41,8 @@ class Distributer:
     Notes
     -----
     All methods are thread-safe. It connects on first use; use it as a context manager, or `close`
-    it.
+    it. In the child of a fork it connects anew, and the subscriptions made before are the parent's
+    alone.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class Distributer:
         self._connected: Optional[Driver] = None
         self._closed = False
         self._subscriptions: Dict[Subscription, None] = {}
+        _distributers.add(self)
 
     @property
     def url(self) -> str:
@@ -249,6 +253,16 @@ class Distributer:
         if self._connected is not driver:
             raise StateError(f"the distributer of {self._url} was closed meanwhile")
 
+    def _forked(self) -> None:
+        """Begin anew in the child of a fork: what there is of a connection is the parent's."""
+        self._lock = threading.Lock()  # a thread that is not here may have held it
+        if self._connected is not None:
+            _inherited.append(self._connected)
+            self._connected = None
+        for subscription in self._subscriptions:
+            subscription._cancelled = True
+        self._subscriptions.clear()
+
     def _ended(self, subscription: Subscription) -> None:
         with self._lock:
             self._subscriptions.pop(subscription, None)
@@ -341,3 +355,18 @@ def _cancel_all(subscriptions: Tuple[Subscription, ...], timeout: float) -> None
     for subscription in subscriptions:
         if threading.current_thread() is not subscription._worker:
             subscription.join(max(0.0, limit - monotonic()))
+
+
+_distributers: weakref.WeakSet[Distributer] = weakref.WeakSet()
+_inherited: List[Driver] = []
+"""Kept for as long as the process lives: to throw a connection away could be to close it, and it is
+the parent's."""
+
+
+def _after_fork() -> None:
+    for distributer in tuple(_distributers):
+        distributer._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

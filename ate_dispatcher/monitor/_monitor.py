@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Optional
 
 from .._exceptions import InvalidArgumentError, InvalidTypeError
@@ -73,6 +74,7 @@ class Monitor:
         checked = check_token(token, host)
         self._host = host
         self._stopped = False
+        self._process = os.getpid()
         self._feed = Feed(dispatcher)
         self._server = Server(host, port, checked, self._feed)
         try:
@@ -101,8 +103,12 @@ class Monitor:
     def stop(self) -> None:
         """Close the page and every connection; wait for the threads. Stopping twice is once.
 
-        Interrupted, as by Ctrl-C, it is called again: no step of it minds being repeated.
+        Interrupted, as by Ctrl-C, it is called again: no step of it minds being repeated. In the
+        child of a fork it lets go of the port, and leaves the connections to the parent.
         """
+        if self._process != os.getpid():
+            self._server.server_close()
+            return
         self._feed.stop()
         self._server.close()
         self._stopped = True

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -483,6 +486,41 @@ def test_closing_ends_everything(distributer, root, basket):
     bus.subscribe(basket, f"{root}.a")
     bus.publish(1, f"{root}.a")
     assert basket.take(1) == [1]
+
+
+FORK = """
+import os, queue, sys, warnings
+from ate_dispatcher.bus import Distributer
+warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
+url, root = sys.argv[1:]
+bus, taken = Distributer(url), queue.Queue()
+before = bus.subscribe(taken.put, f"{root}.a")
+bus.publish("before", f"{root}.a")
+assert taken.get(timeout=30) == "before"
+child = os.fork()
+if not child:
+    own = queue.Queue()
+    assert not before.active
+    bus.subscribe(own.put, f"{root}.b")
+    bus.publish("child", f"{root}.b")
+    assert own.get(timeout=30) == "child"
+    bus.close()
+    os._exit(3)
+print(os.WEXITSTATUS(os.waitpid(child, 0)[1]))
+assert before.active
+bus.publish("after", f"{root}.a")
+print(taken.get(timeout=30))
+bus.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_the_child_of_a_fork_has_a_connection_of_its_own(broker, root):
+    """Life: it publishes, subscribes and closes; the parent's subscription goes on."""
+    told = subprocess.run(
+        [sys.executable, "-c", FORK, broker.url, root], capture_output=True, text=True, timeout=90
+    )
+    assert (told.returncode, told.stdout.split()) == (0, ["3", "after"]), told.stderr
 
 
 def test_a_callback_may_close_the_bus(distributer, root, baskets):

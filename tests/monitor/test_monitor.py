@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -773,3 +775,29 @@ def test_a_keep_alive_says_that_we_are_there(dispatcher, monkeypatch):
             read += answer.read1(65536)
         answer.close()
         connection.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_the_child_of_a_fork_cuts_nobody_off():
+    """Life: it lets go of the port, and the pages stay the parent's."""
+    code = """
+import os, urllib.request, warnings
+from ate_dispatcher import ATEDispatcher
+from ate_dispatcher.monitor import Monitor
+warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
+with ATEDispatcher() as dispatcher, Monitor(dispatcher) as monitor:
+    dispatcher.producer("t")(lambda topic, value: value)
+    with urllib.request.urlopen(monitor.url + "events", timeout=30) as stream:
+        assert any(b"snapshot" in line for line in stream)
+        child = os.fork()
+        if not child:
+            monitor.stop()
+            os._exit(3)
+        print(os.WEXITSTATUS(os.waitpid(child, 0)[1]))
+        dispatcher.send_request("t", "after the fork").gather(30)
+        print(any(b"after the fork" in line for line in stream))
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=BOUND
+    )
+    assert (told.returncode, told.stdout.split(), told.stderr) == (0, ["3", "True"], "")
