@@ -239,6 +239,8 @@ def glob_filter(pattern: str) -> Tuple[TopicFilter, Callable[[str], Any]]:
             break
         plain.append(word)
     separator = "/" if "/" in pattern else "."
-    rest = [] if len(plain) == len(words) else ["#"]
+    # A filter says by its own separator how the topics are spelled that it brings.
+    first = ["+"] if separator == "/" and not plain else []
+    rest = [] if len(plain) == len(words) else [*first, "#"]
     matches = re.compile(fnmatch.translate(pattern)).match
     return TopicFilter(separator.join([*plain, *rest])), matches
