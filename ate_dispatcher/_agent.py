@@ -22,9 +22,12 @@ from ._waiting import began_anyhow
 if TYPE_CHECKING:
     from ._loop_thread import LoopThread
 
-__all__ = ["Agent", "default_name"]
+__all__ = ["FATAL", "Agent", "default_name"]
 
 logger = logging.getLogger("ate_dispatcher")
+
+FATAL = (SystemExit, KeyboardInterrupt)
+"""What ends the agent whose hook raises it; any other error is one piece of work's alone."""
 
 _numbers: Dict[str, Any] = {}
 _numbers_lock = threading.Lock()
@@ -43,6 +46,14 @@ def default_name(stem: str) -> str:
     """Give ``stem-1``, ``stem-2``, …: a name no other agent was given by default."""
     with _numbers_lock:  # making the counter and using it must be one step
         return f"{stem}-{next(_numbers.setdefault(stem, itertools.count(1)))}"
+
+
+def _shown(error: BaseException) -> str:
+    """Show what was raised, on any thread; an error that cannot be shown must not end it."""
+    try:
+        return repr(error)
+    except Exception as failure:
+        return f"{type(error).__name__} (its repr() raised {type(failure).__name__})"
 
 
 class Agent(threading.Thread):
@@ -93,8 +104,9 @@ class Agent(threading.Thread):
             self._ate_mailbox = SimpleQueue()
             deliver = self._ate_mailbox.put
         else:
+            expires = type(self)._ate_waits is not Agent._ate_waits
             self._ate_mailbox = BoundedMailbox(
-                capacity, overflow, self._ate_waits, self._ate_dropped
+                capacity, overflow, self._ate_waits if expires else None, self._ate_dropped
             )
             deliver = self._ate_mailbox.deliver
         self._ate_address = Address(self.name, site, deliver, self._ate_mailbox.put)
@@ -318,7 +330,7 @@ class Agent(threading.Thread):
         if self._ate_abandoned:
             return self._ate_abandoned
         if self._ate_failure is not None:
-            return f"failed: {self._ate_failure!r}"
+            return f"failed: {_shown(self._ate_failure)}"
         return "has stopped" if self._ate_gone else "was told to stop"
 
     # ---- what each kind of agent does with its messages ---------------------------------------

@@ -15,7 +15,7 @@ from ._callbacks import local
 from ._deadlines import Deadlines
 from ._delivery import Barrier
 from ._ledger import OPEN, STREAM_VALUES_KEPT, Extra
-from ._lifetime import Shutdown
+from ._lifetime import Shutdown, safe_producers
 from ._membership import Membership
 from ._messages import (
     TICK,
@@ -495,7 +495,10 @@ class Dispatching(Membership):
         """The thread's last act: nothing that arrives from here on is lost, it is refused."""
         shutdown = self._shutdown
         self._home.gone = True
-        for request in tuple(self._deadlines):  # only if the loop itself failed
+        if shutdown is None:  # only if the loop itself failed
+            for producer in safe_producers(self, shared=False):
+                producer._ate_halt()
+        for request in tuple(self._deadlines):  # the same
             self._call_off(request, RequestStatus.STOPPED, OutcomeStatus.CANCELLED, "stopped")
         self._refuse_mailbox()
         with self._lock:

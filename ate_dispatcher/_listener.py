@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from types import CoroutineType
 from typing import Any, Callable, Tuple
 
-from ._agent import Agent
+from ._agent import FATAL, Agent
 from ._exceptions import InvalidTypeError
 from ._mailbox import STOP
 from ._outcomes import Outcome, OutcomeStatus
@@ -153,11 +154,11 @@ class ResultListener(Agent):
 
     def _ate_finish(self, done: Any) -> None:
         """See the coroutine of an ``async def`` hook through."""
-        if hasattr(done, "__await__"):
+        if type(done) is CoroutineType:  # not whatever can be awaited: a request is, too
             self._ate_await(done)
 
     def _ate_raised(self, hook: Callable[..., Any], event: Any, error: BaseException) -> None:
-        """Log, count and report what a hook raised; SystemExit and the like end this agent."""
+        """Log, count and report what a hook raised; what is `FATAL` ends this agent."""
         self._ate_address.errors += 1
         name = getattr(hook, "__name__", repr(hook))
         logger.error("listener %r: %s raised on %r", self.name, name, event, exc_info=error)
@@ -165,7 +166,7 @@ class ResultListener(Agent):
             hearers = tuple(self._ate_hearers)
         for home in hearers:
             home.listener_raised(self, event, error)
-        if not isinstance(error, Exception):
+        if isinstance(error, FATAL):
             raise error
 
     def _ate_dropped(self, message: Any, reason: str) -> None:

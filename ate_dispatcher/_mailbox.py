@@ -19,6 +19,9 @@ __all__ = ["OVERFLOWS", "STOP", "BoundedMailbox", "Fence"]
 
 OVERFLOWS = ("reject", "drop_oldest", "latest")
 
+LOOK = 64
+"""Pieces of work that a newcomer to a full mailbox may have looked at."""
+
 
 class _Stop:
     """The message that ends an agent's loop, after everything queued before it."""
@@ -51,8 +54,9 @@ class BoundedMailbox:
         How much work may wait.
     overflow : {"reject", "drop_oldest", "latest"}
         Who gives way when it is full: the newcomer, the oldest, or all that waits.
-    waits : callable
-        Whether a piece of work in the mailbox still is to be done (it may have expired there).
+    waits : callable or None
+        Whether a piece of work in the mailbox still is to be done (it may have expired there); None
+        if it always is.
     dropped : callable
         Told of each piece of work that gave way, with the reason; never under the lock.
 
@@ -65,7 +69,7 @@ class BoundedMailbox:
         self,
         capacity: int,
         overflow: str,
-        waits: Callable[[Any], bool],
+        waits: Optional[Callable[[Any], bool]],
         dropped: Callable[[Any, str], None],
     ) -> None:
         if isinstance(capacity, bool) or not isinstance(capacity, int):
@@ -82,6 +86,7 @@ class BoundedMailbox:
         self._dropped = dropped
         self._messages: Deque[Tuple[bool, Any]] = deque()
         self._work = 0
+        self._unpruned = capacity  # newcomers since it was looked through
         # Set by the thread that reads, and only read by it.
         self.rank: Optional[Callable[[Any], int]] = None
         """Gives the priority of a piece of work, the higher the sooner; None: first come."""
@@ -152,18 +157,35 @@ class BoundedMailbox:
 
     def _make_room(self) -> List[Any]:
         """Forget what need not be done any more, then let go of what the policy says; give that."""
-        self._messages = deque(m for m in self._messages if not m[0] or self._waits(m[1]))
-        self._work = sum(is_work for is_work, _ in self._messages)
+        if self._waits is not None:
+            self._prune(self._waits)
         if self._work < self.capacity or self.overflow == "reject":
             return []
-        number = self._work if self.overflow == "latest" else self._work - self.capacity + 1
+        number = self._work if self.overflow == "latest" else 1
         victims: List[Any] = []
-        kept: Deque[Tuple[bool, Any]] = deque()
-        for is_work, message in self._messages:
-            if is_work and len(victims) < number:
-                victims.append(message)
+        passed_over: List[Tuple[bool, Any]] = []
+        while len(victims) < number:
+            entry = self._messages.popleft()
+            if entry[0]:
+                victims.append(entry[1])
             else:
-                kept.append((is_work, message))
-        self._messages = kept
+                passed_over.append(entry)
+        self._messages.extendleft(reversed(passed_over))
         self._work -= number
         return victims
+
+    def _prune(self, waits: Callable[[Any], bool]) -> None:
+        """Forget what need not be done any more: what is oldest at once, the rest now and then.
+
+        Looking through a full mailbox for every newcomer would take the longer the larger it is, so
+        it is done once for so many of them that each stands for `LOOK` looks.
+        """
+        messages = self._messages
+        while messages and messages[0][0] and not waits(messages[0][1]):
+            messages.popleft()
+            self._work -= 1
+        self._unpruned += 1
+        if self._work >= self.capacity and self._unpruned * LOOK >= self.capacity:
+            self._messages = deque(m for m in messages if not m[0] or waits(m[1]))
+            self._work = sum(is_work for is_work, _ in self._messages)
+            self._unpruned = self.capacity - self._work  # so many come in without a look

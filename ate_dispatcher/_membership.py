@@ -178,6 +178,9 @@ class Membership(threading.Thread):
         ended = threading.Lock()
         ended.acquire()
         self._home.post(Deregister(agent, subject, ended.release, stop))
+        if stop and agent._ate_dismissed:
+            with self._lock:  # who takes its name is entered into the routes after this message
+                self._free(agent)
         if not wait or hasattr(local, "role"):
             return False
         if self.ident is None and not self._home.gone:
@@ -192,9 +195,14 @@ class Membership(threading.Thread):
         """Take back what `_register` noted, the last frees the name; give how many are left."""
         with self._lock:
             left = agent._ate_part(self._home, times)
-            if not left and self._agents.get(agent._ate_address.name) is agent:
-                del self._agents[agent._ate_address.name]
+            if not left:
+                self._free(agent)
         return left
+
+    def _free(self, agent: Agent) -> None:
+        """Let another agent have the name of one that leaves; with the lock held."""
+        if self._agents.get(agent._ate_address.name) is agent:
+            del self._agents[agent._ate_address.name]
 
     def _agent_left(self, agent: Agent) -> None:
         """An agent's last act, on its own thread, or on that of its supervisor.

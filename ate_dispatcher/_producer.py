@@ -8,7 +8,7 @@ from operator import attrgetter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Callable, Iterable, Optional, Union
 
-from ._agent import Agent
+from ._agent import FATAL, Agent
 from ._exceptions import InvalidTypeError, WorkCalledOffError, WorkRejectedError
 from ._mailbox import STOP, BoundedMailbox
 from ._messages import TICK
@@ -155,7 +155,7 @@ class Producer(Agent):
             except BaseException as error:
                 home.put(self._ate_error(request, error, now))
                 address.running = None
-                if not isinstance(error, Exception):
+                if isinstance(error, FATAL):
                     raise
             else:
                 home.put(outcome)
@@ -237,7 +237,7 @@ class Producer(Agent):
                     outcome = self._ate_with_options(request, hook, now)
                 except BaseException as error:
                     outcome = self._ate_error(request, error, now)
-                    fatal = None if isinstance(error, Exception) else error
+                    fatal = error if isinstance(error, FATAL) else None
             finally:
                 RESOURCES.release(hold)
                 self._ate_held = None
@@ -380,7 +380,7 @@ class Producer(Agent):
     def _ate_error(self, request: Request, error: BaseException, started: float) -> Failure:
         ended = request._home.clock()
         reason = _worded(error)
-        error.__traceback__ = _users_part(error.__traceback__)
+        error.with_traceback(_users_part(error.__traceback__))  # some let nothing be assigned
         if error.__traceback__ is None and type(error) is TypeError:
             reason = f"{self._ate_signature()} cannot be called with what was sent: {error}"
         status = OutcomeStatus.ERROR

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from dataclasses import dataclass
 
 import pytest
 
@@ -361,3 +362,111 @@ def test_c5_a_loop_ends_although_what_it_cancels_leaves(caplog):
     assert not loop.thread.is_alive()
     assert seen == ["task", "generator"]
     assert isinstance(left.exception(BOUND), SystemExit)
+
+
+class Unshowable(Exception):
+    """As one made with an instrument whose session is closed."""
+
+    def __repr__(self):
+        raise OSError("the session is closed")
+
+
+@pytest.mark.parametrize("kind", [Producer, ResultListener])
+def test_c5_an_error_that_cannot_be_shown_ends_nothing(kind, gate):
+    """C5: what waits for the agent that failed is refused, and the dispatcher goes on."""
+
+    class Failing(kind):
+        def on_start(self):
+            gate.park()
+            raise Unshowable
+
+        def produce_dispatcher_output(self, topic):
+            raise AssertionError("never begins")
+
+        def process_dispatcher_result(self, topic, response):
+            raise AssertionError("never begins")
+
+    with ATEDispatcher() as dispatcher:
+        failing = dispatcher.add(Failing(name="failing"), "t")
+        dispatcher.add(ScriptedProducer(1, 2, name="other"), "t")
+        requests = [dispatcher.send_request("t") for _ in range(2)]
+        dispatcher.laggards()  # they are in the mailbox
+        gate.open()
+        failing.join(BOUND)
+        assert [request.gather(BOUND).values["other"] for request in requests] == [1, 2]
+        for request in requests if kind is Producer else ():
+            (refused,) = request.gather(BOUND).failed
+            assert refused.status is OutcomeStatus.REJECTED
+            assert "failed: Unshowable (its repr() raised OSError)" in refused.reason
+        assert dispatcher.flush(BOUND)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """An error to which nothing can be assigned, not even what Python notes on every error."""
+
+    code: int
+
+
+def test_c5_an_error_that_nothing_can_be_assigned_to(dispatcher):
+    """C5: it becomes an ERROR outcome as any other, without frames of ours; the thread lives on."""
+    dispatcher.add(ScriptedProducer(FrozenError(7), "back", name="dmm"), "t")
+    failed = dispatcher.send_request("t").gather(BOUND).failed[0]
+    assert failed.exception == FrozenError(7)
+    assert "_producer.py" not in failed.traceback
+    assert dispatcher.send_request("t").gather(BOUND).values == {"dmm": "back"}
+
+
+@pytest.mark.parametrize("options", [{}, {"resources": ("GPIB0",)}])
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit()])
+def test_c5_only_what_ends_a_program_fails_an_agent(dispatcher, error, options):
+    """C5: any other `BaseException`, as of a task that was cancelled, is that one work's alone."""
+    heard = []
+
+    class Fussy(ResultListener):
+        def process_dispatcher_result(self, topic, response):
+            heard.append(response)
+            raise error
+
+    dispatcher.add(Fussy(), "t")
+    dispatcher.add(ScriptedProducer(error, 1, 2, name="dmm", **options), "t")
+    assert dispatcher.send_request("t").gather(BOUND).failed[0].exception is error
+    for value in (1, 2):
+        request = dispatcher.send_request("t")
+        assert request.wait(BOUND, delivered=True)
+        assert request.values == {"dmm": value}
+    assert heard == [1, 2]
+
+
+def test_c5_producers_are_made_safe_although_the_dispatcher_fails(monkeypatch):
+    """C5, C9: the fault of a dispatcher's thread leaves no output switched on."""
+    made_safe = threading.Event()
+
+    class Supply(ScriptedProducer):
+        def safe_state(self):
+            made_safe.set()
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    dispatcher = ATEDispatcher()
+    dispatcher.start()
+    supply = dispatcher.add(Supply(1), "t")
+    assert dispatcher.send_request("t").wait(BOUND)
+
+    def fail(request, now):
+        raise RuntimeError("a fault of ours")
+
+    dispatcher._on_request = fail
+    dispatcher.send_request("nobody")
+    dispatcher.join(BOUND)
+    assert made_safe.wait(BOUND)
+    supply.join(BOUND)
+    assert not supply.is_alive()
+
+
+def test_c5_a_listener_function_may_return_what_can_be_awaited(dispatcher, gate):
+    """C5: a request that it has sent is not waited for; only what `async def` gives is."""
+    dispatcher.add(ScriptedProducer(gate, name="slow"), "slow")
+    dispatcher.add(ScriptedProducer(1, name="dmm"), "t")
+    dispatcher.listener("t")(lambda topic, response: dispatcher.send_request("slow", ttl=60_000))
+    assert dispatcher.send_request("t").wait(BOUND, delivered=True)
+    gate.open()

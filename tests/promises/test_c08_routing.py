@@ -110,6 +110,19 @@ def test_c8_what_is_removed_while_it_is_registered_once_more_stops():
         assert dispatcher.agents == {}
 
 
+def test_c8_an_agent_is_replaced_by_another_of_its_name(dispatcher, gate):
+    """C8: the name of what was removed is free at once, although its work goes on."""
+    old = dispatcher.add(ScriptedProducer(gate, name="dmm"), "t")
+    before = dispatcher.send_request("t", ttl=60_000)
+    gate.wait_parked()
+    dispatcher.remove(old)
+    new = dispatcher.add(ScriptedProducer("new", name="dmm"), "t")
+    assert dispatcher.agents == {"dmm": new}
+    assert dispatcher.send_request("t").gather(BOUND).values == {"dmm": "new"}
+    gate.open()
+    assert before.gather(BOUND).status is RequestStatus.COMPLETE
+
+
 def test_c8_a_name_is_free_once_the_routes_are_told(dispatcher):
     """C8: whoever takes the name of an agent that leaves is not in one roster with it."""
     agent = dispatcher.add(ScriptedProducer(1, name="dmm"), "t")
