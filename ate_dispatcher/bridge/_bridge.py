@@ -19,7 +19,7 @@ from .._exceptions import (
 from .._routes import Subject
 from .._topics import check_subject
 from .._waiting import limit_of
-from ..bus import Distributer
+from ..bus import Distributer, Subscription
 from ..bus._correlation import Correlations, unique_word
 from ..dispatcher import ATEDispatcher
 from ._protocol import ANSWERS, StrangeMessage, Topics, message, read, subjects
@@ -139,13 +139,16 @@ class Bridge:
         self._present: Dict[str, _Presence] = {}
         self._refused: Dict[Tuple[str, str], None] = {}
         self._closed = False
+        self._hearing: Optional[Subscription] = None
         # The bus's thread alone writes these two.
         self.late = 0
         self.strangers = 0
         self._watch = threading.Thread(target=self._watch_hosts, name=self.name, daemon=True)
         try:
             self._expect(_by_name(expect or {}))
-            self._bus.subscribe(self._heard, self._topics.agents, self._topics.bridge(self._id))
+            self._hearing = self._bus.subscribe(
+                self._heard, self._topics.agents, self._topics.bridge(self._id)
+            )
             self._watch.start()
             self._bus.publish(message("discover"), self._topics.discover)
         except BaseException:
@@ -206,7 +209,10 @@ class Bridge:
             self._dispatcher.remove(presence.proxy)
         if self._watch.ident is not None:
             self._watch.join()
-        self._call_off(unwanted)
+        if (
+            self._hearing is not None and self._hearing.connected
+        ):  # else each would wait for the broker until its time-out
+            self._call_off(unwanted)
         self._bus.close()
 
     def __enter__(self) -> Bridge:

@@ -33,6 +33,9 @@ logger = logging.getLogger("ate_dispatcher")
 
 AnyAgent = TypeVar("AnyAgent", bound=Agent)
 
+FAREWELL = 2.0
+"""Seconds that the broker is given to take our goodbye, when somebody waits for it."""
+
 HEARD = 10_000
 """Requests remembered, so that one that a bus delivers twice is done once."""
 
@@ -231,7 +234,10 @@ class AgentHost:
             if self._heart.ident is None:
                 self._bus.close()
             elif not hasattr(local, "role"):
-                self._heart.join()
+                self._heart.join(FAREWELL)
+                if self._heart.is_alive():
+                    self._bus.close()  # the broker is away: who waits for it gives up
+                    self._heart.join()
         finally:
             self._stopping.discard(me)
 

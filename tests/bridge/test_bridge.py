@@ -11,6 +11,7 @@ import pytest
 
 from ate_dispatcher import (
     ATEDispatcher,
+    BusConnectionError,
     InvalidArgumentError,
     InvalidTypeError,
     NameTakenError,
@@ -724,6 +725,42 @@ def test_a_host_that_cannot_begin_leaves_nothing(url, monkeypatch):
     assert not agent.is_alive()
     with pytest.raises(StateError):
         host._bus.publish(1, "t")
+
+
+def test_a_stop_does_not_wait_long_for_a_broker_that_is_away(host, monkeypatch):
+    """Life: the goodbye is given up, by closing the bus, which wakes whoever waits for it."""
+    monkeypatch.setattr(_host, "FAREWELL", 0.01)
+    closed, close = threading.Event(), host._bus.close
+
+    def close_and_tell():
+        close()
+        closed.set()
+
+    def publish(data, topic):
+        assert closed.wait(BOUND), "nobody gave it up"
+        raise BusConnectionError("closed")
+
+    monkeypatch.setattr(host._bus, "publish", publish)
+    monkeypatch.setattr(host._bus, "close", close_and_tell)
+    stopping = threading.Thread(target=host.stop)
+    stopping.start()
+    stopping.join(BOUND / 2)
+    assert not stopping.is_alive()
+    assert not host._heart.is_alive()
+
+
+def test_a_bridge_that_has_lost_its_broker_calls_nothing_off(host, bridge, dispatcher, gate):
+    """Life: closing it would wait for the broker, once for each host with work of ours."""
+    host.add(ScriptedProducer(gate, name="dmm0"), "t")
+    assert bridge.wait_for("dmm0", timeout=BOUND)
+    request = dispatcher.send_request("t", ttl=60_000)
+    gate.wait_parked()
+    said = []
+    bridge._send = lambda host, data: said.append(data)
+    bridge._hearing.report_connection(False)
+    bridge.close()
+    assert request.gather(BOUND).failed[0].status is OutcomeStatus.REJECTED
+    assert said == []
 
 
 def test_the_child_of_a_fork_says_nothing_for_its_parent(dispatcher, host, bridge, monkeypatch):
