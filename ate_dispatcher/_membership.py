@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import warnings
 import weakref
 from functools import partial
 from queue import SimpleQueue
@@ -25,7 +26,7 @@ from ._request import Request, ReturnAddress
 from ._routes import Routes, Subject
 from ._states import AgentState
 from ._statistics import Tally
-from ._topics import check_subject
+from ._topics import check_subject, looks_like_a_filter
 from ._waiting import acquire, limit_of
 
 __all__ = ["Membership"]
@@ -134,6 +135,12 @@ class Membership(threading.Thread):
 
     def _register(self, agent: Agent, subject: Subject) -> None:
         check_subject(subject)
+        if looks_like_a_filter(subject):
+            warnings.warn(
+                f"{subject!r} is one topic, spelled so; for every topic that matches it register "
+                f"{agent.name!r} with TopicFilter({subject!r})",
+                stacklevel=3,
+            )
         self._check_methods(agent)
         hooks = None
         agent._ate_check_hooks()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any, Tuple
 
 from ._exceptions import InvalidArgumentError, InvalidTypeError
 
-__all__ = ["TopicFilter", "check_subject", "check_topic", "split_topic"]
+__all__ = ["TopicFilter", "check_subject", "check_topic", "looks_like_a_filter", "split_topic"]
 
 ONE_WORD = frozenset(("*", "+"))
 REST = "#"
@@ -118,6 +118,14 @@ class TopicFilter:
 
     def __repr__(self) -> str:
         return f"TopicFilter({self.pattern!r})"
+
+
+def looks_like_a_filter(subject: Any) -> bool:
+    """Whether a plain topic has a word that would be a wildcard in a filter."""
+    if isinstance(subject, TopicFilter):
+        return False
+    words = split_topic(subject)
+    return words[-1] == REST or not ONE_WORD.isdisjoint(words)
 
 
 def check_subject(subject: Any) -> None:

@@ -210,8 +210,10 @@ def test_options_of_the_decorators_are_the_agents(dispatcher, gate):
 
 
 def test_a_plain_string_is_never_a_pattern(dispatcher):
-    """Words: topics match exactly; only a `TopicFilter` is a filter."""
-    dispatcher.add(ScriptedProducer(1, name="star"), "site.*")
+    """Words: topics match exactly; only a `TopicFilter` is a filter. A warning says so."""
+    with pytest.warns(UserWarning, match=r"register 'star' with TopicFilter\('site\.\*'\)") as told:
+        dispatcher.add(ScriptedProducer(1, name="star"), "site.*")
+    assert told[0].filename == __file__
     dispatcher.add(ScriptedProducer(2, name="filter"), TopicFilter("site.*"))
     assert dispatcher.send_request("site.1").gather(BOUND).values == {"filter": 2}
     assert dispatcher.send_request("site.*").gather(BOUND).values == {"star": 1, "filter": 2}

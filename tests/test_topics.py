@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from ate_dispatcher import InvalidArgumentError, InvalidTypeError, TopicFilter
-from ate_dispatcher._topics import check_subject, check_topic, split_topic
+from ate_dispatcher._topics import check_subject, check_topic, looks_like_a_filter, split_topic
 
 # ---- topics --------------------------------------------------------------------------------------
 
@@ -55,6 +55,25 @@ def test_a_slash_separates_words_and_without_one_a_dot(topic, words):
 def test_agents_are_registered_with_topics_and_filters(subject):
     """Either is accepted without a word."""
     assert check_subject(subject) is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "does"),
+    [
+        ("#", True),
+        ("site.*.voltage", True),
+        ("site/+", True),
+        ("site.#", True),
+        ("#.site", False),
+        ("site.2*", False),
+        ("a.b#", False),
+        ("voltage", False),
+        (TopicFilter("#"), False),
+    ],
+)
+def test_a_topic_that_was_meant_as_a_filter_is_known(subject, does):
+    """By a whole word that would be a wildcard in its place."""
+    assert looks_like_a_filter(subject) is does
 
 
 @pytest.mark.parametrize(("subject", "error"), [("", InvalidArgumentError), (3, InvalidTypeError)])

@@ -209,9 +209,8 @@ class Bridge:
             self._dispatcher.remove(presence.proxy)
         if self._watch.ident is not None:
             self._watch.join()
-        if (
-            self._hearing is not None and self._hearing.connected
-        ):  # else each would wait for the broker until its time-out
+        # A broker that is away would keep each of them waiting until its time-out.
+        if self._hearing is not None and self._hearing.connected:
             self._call_off(unwanted)
         self._bus.close()
 
