@@ -17,6 +17,8 @@ __all__ = ["Callbacks", "local"]
 
 logger = logging.getLogger("ate_dispatcher")
 
+_LAST: Any = object()
+
 local = threading.local()
 """``local.role`` names the library thread one is on; unset on a thread of the user's.
 
@@ -67,12 +69,15 @@ class Callbacks:
         if self._ended:
             self._drain()
 
-    def end(self) -> None:
-        """Let the thread end once everything posted so far has been called."""
+    def end(self, told: Callable[[], Any] = lambda: None) -> None:
+        """Let the thread end once everything posted so far has been called; it calls `told` last.
+
+        Where there is no thread, there is nothing to wait for, and nobody calls it.
+        """
         with self._lock:
             if self.thread is None:
                 self._ended = True
-            self._queue.put(None)
+            self._queue.put((_LAST, told))
         if self._ended:
             self._drain()
 
@@ -84,22 +89,23 @@ class Callbacks:
     def _run(self) -> None:
         local.role = self
         while True:
-            call = self._queue.get()
-            if call is None:
+            function, args = self._queue.get()
+            if function is _LAST:
                 break
-            _guarded(*call)
-            del call
+            _guarded(function, args)
+            del function, args
         self._ended = True
         self._drain()
+        args()
 
     def _drain(self) -> None:
         while True:
             try:
-                call = self._queue.get_nowait()
+                function, args = self._queue.get_nowait()
             except Empty:
                 return
-            if call is not None:
-                _guarded(*call)
+            if function is not _LAST:
+                _guarded(function, args)
 
 
 def _guarded(function: Callable[..., Any], args: Any) -> None:

@@ -61,6 +61,7 @@ class Shutdown:
         self._turns: Optional[SafeTurns] = None
         self._turns_began = 0.0
         self._safe = False
+        self._callbacks_end = self._callbacks_over = False
         self.accepting = True
         """Whether requests that were sent before the stop are still scattered."""
 
@@ -103,10 +104,9 @@ class Shutdown:
             if not self._made_safe():
                 return True
             self._dismiss()
-        if not self._waited_enough():
+        if not self._callbacks_end and not self._waited_enough():
             return True
-        self._end_callbacks()
-        return False
+        return not self._callbacks_ended()
 
     def report(self) -> StopReport:
         """Say what became of everything; the last thing that the dispatcher's thread does."""
@@ -251,12 +251,24 @@ class Shutdown:
 
         return passed
 
-    def _end_callbacks(self) -> None:
+    def _callbacks_ended(self) -> bool:
+        """Whether all callbacks were called, or have taken too long; one may wait for us."""
         callbacks = self._dispatcher._callbacks
-        callbacks.end()
-        if callbacks.thread is not None:
-            left = min(self._limit, self._patience) - monotonic()
-            callbacks.thread.join(min(max(0.1, left), TIMEOUT_MAX))
+        if not self._callbacks_end:
+            self._callbacks_end = True
+            self._limit = max(monotonic() + MOMENT, min(self._limit, self._patience))
+            self._patience = inf
+            callbacks.end(self._callbacks_are_over)
+        if callbacks.thread is None:
+            return True
+        if self._callbacks_over:
+            callbacks.thread.join(1.0)  # it is returning
+        return self._callbacks_over or monotonic() >= self._limit
+
+    def _callbacks_are_over(self) -> None:
+        """Note it, then have it seen; the last act of the callback thread."""
+        self._callbacks_over = True
+        self._dispatcher._home.put(TICK)
 
 
 def safe_producers(dispatcher: Any, shared: bool) -> List[Any]:

@@ -350,3 +350,37 @@ def test_c9_ctrl_c_just_before_the_last_turn_of_a_dispatcher_never_started():
     del dispatcher.run
     assert dispatcher.stop().finished
     assert request.wait(0)
+
+
+@pytest.mark.parametrize("waits", ["delivered", "flush"])
+def test_c9_a_callback_may_wait_for_the_dispatcher_that_stops(waits):
+    """C9: it is answered while the stop waits for it, and is nobody who hangs."""
+    gate, answers = Gate(), []
+    dispatcher = ATEDispatcher(grace=BOUND)
+    dispatcher.start()
+    dispatcher.add(ScriptedProducer(1), "t")
+    dispatcher.add(RecordingListener(), "t")
+
+    def done(request):
+        gate.park()
+        if waits == "flush":
+            answers.append(dispatcher.flush(BOUND / 2))
+        else:
+            answers.append(request.wait(BOUND / 2, delivered=True))
+
+    dispatcher.send_request("t").add_done_callback(done)
+    gate.wait_parked()
+    end, ending = dispatcher._callbacks.end, threading.Event()
+
+    def noted(*arguments):
+        end(*arguments)
+        ending.set()
+
+    dispatcher._callbacks.end = noted
+    stopping = threading.Thread(target=dispatcher.stop)
+    stopping.start()
+    assert ending.wait(BOUND)  # all agents have come back, the callback is the last
+    gate.open()
+    stopping.join(BOUND / 4)
+    assert answers == [True]
+    assert dispatcher.stop().alive == ()
