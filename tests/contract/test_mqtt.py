@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import itertools
+import os
 import shutil
 import socket
 import subprocess
@@ -20,7 +23,7 @@ from ate_dispatcher import (
     InvalidArgumentError,
     PayloadTooLargeError,
 )
-from ate_dispatcher.bus import Distributer
+from ate_dispatcher.bus import BusURL, Distributer
 from ate_dispatcher.testing import no_thread_leaks
 
 mqtt = pytest.importorskip("ate_dispatcher.bus.drivers.mqtt")
@@ -395,6 +398,57 @@ def test_closing_as_the_thread_of_paho_ends(broker):
     bus.close()
     assert client._thread is None
     assert not thread.is_alive()
+
+
+def descriptors():
+    """Count the open descriptors of this process, as Linux lists them."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc/self/fd")
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def uncollected():
+    """Nothing is left to the garbage collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_what_was_cancelled_leaves_no_descriptor_open(bus, root, uncollected):
+    """Life: the sockets of a subscription are closed with it, those that paho wakes itself by too.
+
+    They would stay open until a full garbage collection.
+    """
+    bus.subscribe(print, root).cancel()
+    before = descriptors()
+    for _ in range(5):
+        bus.subscribe(print, root).cancel()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("paho.mqtt.client._socketpair_compat", OSError(errno.EMFILE, "Too many open files")),
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+    ],
+)
+def test_a_system_that_has_nothing_to_give(broker, monkeypatch, uncollected, what, error):
+    """Refusals: no descriptor or no thread for paho is the bus's error, and nothing stays open."""
+
+    def refuse(*arguments):
+        raise error
+
+    driver = mqtt.MqttDriver(BusURL(broker.url))
+    before = descriptors()
+    with monkeypatch.context() as context:
+        context.setattr(what, refuse)
+        with pytest.raises(BusConnectionError, match=str(error.args[-1])):
+            driver.connect()
+    driver.close()
+    assert descriptors() == before
 
 
 def test_retained_messages(broker, bus, root, baskets):

@@ -82,6 +82,8 @@ class _Connection:
     refused : dict
         What the broker had against a message, by its number. The network thread enters it before
         paho wakes the publisher, and the publisher takes it out; each is one dict operation.
+    sending : threading.Lock
+        Held while a message is given to paho, and while the sockets that this writes to are closed.
     """
 
     def __init__(self, driver: MqttDriver, client_id: str, session: int) -> None:
@@ -93,6 +95,7 @@ class _Connection:
         self.refusal = ""
         self.largest = LARGEST
         self.refused: Dict[int, ReasonCode] = {}
+        self.sending = threading.Lock()
         self.restore: Callable[[Any], None] = lambda properties: None
         self.turned_away: Callable[[str], None] = lambda why: None
         self.lost: Callable[[], None] = lambda: None
@@ -130,7 +133,14 @@ class _Connection:
             )
         except (OSError, ValueError) as error:
             raise driver.failed(f"connecting to {host}", error) from None
-        self.client.loop_start()
+        problem = None
+        try:
+            self.client.loop_start()
+        except (OSError, RuntimeError) as error:  # the system has no descriptor or thread to give
+            problem = driver.failed(f"connecting to {host}", error)
+        if problem is not None:  # not in there: the error's traceback holds sockets of paho's
+            self.client._reset_sockets()
+            raise problem
         self.answered.wait(max(0.0, limit - monotonic()))
         if not self.up.is_set():
             closed = "it closed the connection" if self.answered.is_set() else "it does not answer"
@@ -151,6 +161,10 @@ class _Connection:
             self._cut_off()
         self._forget(lambda state: True)
         self.up.set()  # the network thread has ended; who waits for it sees that we are closing
+        # Else the pair that woke the thread stays open until the garbage collector finds the
+        # client, which is in a cycle; paho 2.1 has no public way.
+        with self.sending:
+            client._reset_sockets(sockpair_only=True)
 
     def _end_thread(self) -> None:
         try:
@@ -307,15 +321,16 @@ class MqttDriver(Driver):
         self, connection: _Connection, topic: str, payload: bytes, retain: bool, limit: float
     ) -> MQTTMessageInfo:
         while connection.up.wait(max(0.0, limit - monotonic())):
-            if connection.closing:
-                raise self.failed("publishing", "it was closed meanwhile")
             # A packet is its kind, length, topic, number and (no) properties, and the payload.
             room = connection.largest - len(topic.encode()) - 10
             if len(payload) > room:
                 raise PayloadTooLargeError(
                     f"the message has {len(payload)} bytes, {self.url} takes {room} on this topic"
                 )
-            message = connection.client.publish(topic, payload, self._qos, retain)
+            with connection.sending:
+                if connection.closing:
+                    raise self.failed("publishing", "it was closed meanwhile")
+                message = connection.client.publish(topic, payload, self._qos, retain)
             if message.rc != MQTT_ERR_NO_CONN:
                 return message
             sleep(0.005)  # the network thread is about to clear `up`, or is connecting
