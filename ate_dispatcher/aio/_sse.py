@@ -9,9 +9,15 @@ from ..sse import DataProcessingChannel as ThreadedDataProcessingChannel
 from ..sse import SimpleDistributedApplicationChannel as ThreadedApplicationChannel
 from ..sse import SSEChannel as ThreadedSSEChannel
 from ..sse._sse_channel import KEEP_ALIVE_SECONDS
+from ..sse._stream import MessageStream
 from ._streams import AsyncStream
 
 __all__ = ["DataProcessingChannel", "SSEChannel", "SimpleDistributedApplicationChannel"]
+
+
+def _awaited(stream: MessageStream[Any]) -> AsyncStream[Any]:
+    return AsyncStream(stream, MessageStream.cut, MessageStream.give_back)
+
 
 ListenerOrId = Union[MessageQueueListener, str]
 
@@ -24,14 +30,14 @@ class _AsyncStreams(AbstractChannel):
     ) -> AsyncStream[Any]:
         """Open the stream of one listener, adapted, as an async iterator."""
         stream = super().message_stream(listener, last_event_id)
-        return AsyncStream(stream)
+        return _awaited(stream)
 
     def watch(  # type: ignore[override]
         self, last_event_id: Optional[str] = None
     ) -> AsyncStream[Any]:
         """Open a stream, adapted, of everything that is sent from now on."""
         stream = super().watch(last_event_id)
-        return AsyncStream(stream)
+        return _awaited(stream)
 
 
 class _AsyncEventStreams(_AsyncStreams, ThreadedSSEChannel):
@@ -45,7 +51,7 @@ class _AsyncEventStreams(_AsyncStreams, ThreadedSSEChannel):
     ) -> AsyncStream[bytes]:
         """Open the stream of one listener as the bytes that a client gets."""
         stream = super().event_stream(listener, last_event_id, keep_alive_seconds)
-        return AsyncStream(stream)
+        return _awaited(stream)
 
     def watch_events(  # type: ignore[override]
         self,
@@ -54,7 +60,7 @@ class _AsyncEventStreams(_AsyncStreams, ThreadedSSEChannel):
     ) -> AsyncStream[bytes]:
         """Open a stream of everything that is sent, as the bytes that a client gets."""
         stream = super().watch_events(last_event_id, keep_alive_seconds)
-        return AsyncStream(stream)
+        return _awaited(stream)
 
 
 class SSEChannel(_AsyncEventStreams):

@@ -25,8 +25,9 @@ class AsyncStream(Generic[Item]):
 
     The thread is there from the first use until the end, or until a stream that was given up while
     it was opened is open, and closed. An item is taken only when it is awaited;
-    a cancelled wait loses none, the next one gets it. ``async with`` opens it on entering, and
-    closes it; so does reading it to its end, or to an error.
+    a cancelled wait loses none, the next one gets it. If it is closed before that, a message waits
+    for its listener's next stream. ``async with`` opens it on entering, and closes it; so does
+    reading it to its end, or to an error.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class AsyncStream(Generic[Item]):
         What is read, or what opens it: called on that thread.
     cut : callable
         Called with the stream, on any thread: who waits for an item of it is to be woken.
+    give_back : callable
+        Called with the stream, before it is closed, if nobody was given its last item.
 
     Notes
     -----
@@ -42,9 +45,12 @@ class AsyncStream(Generic[Item]):
     """
 
     def __init__(
-        self, stream: Any, cut: Callable[[Any], Any] = lambda stream: stream.close()
+        self,
+        stream: Any,
+        cut: Callable[[Any], Any] = lambda stream: stream.close(),
+        give_back: Callable[[Any], Any] = lambda stream: None,
     ) -> None:
-        self._shared = _Shared(stream, cut)
+        self._shared = _Shared(stream, cut, give_back)
         self._thread: Optional[threading.Thread] = None
         self._pending: Optional[asyncio.Future[Any]] = None
         self._reading = self._closed = False
@@ -115,6 +121,7 @@ class AsyncStream(Generic[Item]):
         if self._pending is None:
             loop = asyncio.get_running_loop()
             self._pending = loop.create_future()
+            self._shared.owing = True
             self._shared.orders.put((what, loop, self._pending))
         pending = self._pending
         self._reading = True
@@ -122,20 +129,33 @@ class AsyncStream(Generic[Item]):
             await asyncio.wait([pending])  # cancelled, it leaves the future as it is
         finally:
             self._reading = False
+        if self._pending is not pending:  # it was closed meanwhile, and the item is given back
+            return _END
         self._pending = None
+        self._shared.owing = False
         if pending.exception() is not None:
             await self.aclose()
         return pending.result()
 
 
 class _Shared:
-    """What the thread of a stream knows; it holds nothing of who awaits."""
+    """What the thread of a stream knows; it holds nothing of who awaits.
 
-    def __init__(self, stream: Any, cut: Callable[[Any], Any]) -> None:
+    Attributes
+    ----------
+    owing : bool
+        Whether an item was asked for that nobody was given yet. Written by who awaits, and never
+        after the end was ordered.
+    """
+
+    def __init__(
+        self, stream: Any, cut: Callable[[Any], Any], give_back: Callable[[Any], Any]
+    ) -> None:
         self.orders: SimpleQueue[Any] = SimpleQueue()
         self.stream: Any = None if callable(stream) else stream
         self._opened = stream
-        self._cut = cut
+        self._cut, self._give_back = cut, give_back
+        self.owing = False
         self._lock = threading.Lock()  # of what follows: whoever is second sees the first
         self._stopped = self._opening = False
         self._stream_to_cut: Any = self.stream
@@ -162,6 +182,8 @@ class _Shared:
         with self._lock:
             self._stream_to_cut = None
         if self.stream is not None:
+            if self.owing:
+                self._give_back(self.stream)
             self.stream.close()
 
     def stop(self) -> bool:

@@ -44,6 +44,8 @@ class Connection:
         Streams that were ended because their reader was `capacity` messages behind.
     errors : int
         How often ``on_message`` has raised.
+    acted_on : Envelope or None
+        What was given back last: its listener has acted on it, and is not asked to once more.
 
     Notes
     -----
@@ -60,6 +62,7 @@ class Connection:
         self.listener = listener
         self.capacity = check_whole(capacity, "capacity")
         self.lost = self.slow = self.errors = 0
+        self.acted_on: Optional[Envelope] = None
         self._ready = threading.Condition(threading.Lock())
         self._waiting: Deque[Envelope] = deque()
         self._stream: Any = None
@@ -68,6 +71,7 @@ class Connection:
         # reader still gets that, unless another stream is opened first, which gets it then.
         self._behind: Any = None
         self._rest: Deque[Envelope] = deque()
+        self._former: Any = None  # the stream that ended last; it may have a message in hand
 
     # ---- for those who store messages elsewhere --------------------------------------------------
 
@@ -114,7 +118,7 @@ class Connection:
             waits = bool(left) and left[0].number <= envelope.number
             waits = waits or any(
                 stream is not None and envelope is stream.in_hand
-                for stream in (self._stream, self._behind)
+                for stream in (self._stream, self._behind, self._former)
             )
         if not waits:
             self.forget(envelope)
@@ -190,6 +194,25 @@ class Connection:
         if handled is not None and self.durable:
             self.forget(handled)
 
+    def give_back(self, stream: Any) -> None:
+        """Have what the stream was given last wait again, as the oldest: nobody has handled it."""
+        with self._ready:
+            envelope, stream.in_hand = stream.in_hand, None
+            if envelope is None:
+                return
+            if self._stream not in (None, stream) and envelope.number > self._stream.after:
+                return  # the stream that is open now was given it too
+            left = self._rest or self._waiting  # the rest is older
+            room = len(left) < self.capacity
+            if room:
+                left.appendleft(envelope)
+                self.acted_on = envelope
+                self._ready.notify_all()
+            else:
+                self.lost += 1
+        if not room and self.durable:
+            self.forget(envelope)
+
     def pause(self, stream: Any, limit: float) -> None:
         """Wait until `limit`, or until the stream has ended."""
         with self._ready:
@@ -255,13 +278,13 @@ class Connection:
         """End the stream that was too slow before it has all that is for it; with the lock held."""
         if self._behind is not None:
             self._behind.reason, self._behind.dropped = reason, False
-            self._behind = None
+            self._former, self._behind = self._behind, None
             self._ready.notify_all()
 
     def _leave(self, reason: str) -> None:
         """End the stream in charge; with the lock held."""
         self._stream.reason = reason
-        self._stream = None
+        self._former, self._stream = self._stream, None
         self._ready.notify_all()
 
 

@@ -96,9 +96,17 @@ class MessageStream(Reading, Generic[Item]):
     def close(self) -> None:
         """End it. Thread-safe: a reader that waits in another thread is woken."""
         self._connection.handled(self)
-        self._connection.detach("it was closed", self)
+        self.cut()
         if self._left is not None:
             self._left(self._connection)
+
+    def cut(self) -> None:
+        """Take no more messages; what was taken is still in hand. Thread-safe."""
+        self._connection.detach("it was closed", self)
+
+    def give_back(self) -> None:
+        """Keep the last message for the listener's next stream: nobody was given it."""
+        self._connection.give_back(self)
 
     def __enter__(self) -> MessageStream[Item]:
         return self
@@ -112,6 +120,7 @@ class MessageStream(Reading, Generic[Item]):
     def _take(self, limit: Optional[float]) -> Any:
         """Give an envelope, None at the end, or `NOTHING_YET`."""
         if self._delay:
+            self._connection.handled(self)
             self._connection.pause(self, self._last + self._delay)
         envelope = self._connection.take(self, limit)
         if envelope is None or envelope is NOTHING_YET:
@@ -182,6 +191,8 @@ def hand_over(connection: Connection, envelope: Envelope) -> None:
     """Have the listener act on a message; what it raises is logged and counted."""
     listener = connection.listener
     if listener is None or envelope.message.type == MESSAGE_TYPE_CLOSED:
+        return
+    if envelope is connection.acted_on:
         return
     try:
         listener.on_message(envelope.message)

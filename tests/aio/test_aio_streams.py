@@ -24,8 +24,11 @@ from ate_dispatcher.aio import (
 )
 from ate_dispatcher.aio._threads import in_thread
 from ate_dispatcher.sse import (
+    AbstractChannelRepository,
     ChannelContainer,
+    MemoryStorage,
     Message,
+    MessageQueueListener,
     SimpleDistributedApplicationListener,
     parse_events,
 )
@@ -126,6 +129,28 @@ def test_a_cancelled_wait_loses_nothing():
             assert await asynchronous.__anext__() == 2
 
     run(main)
+
+
+def test_what_nobody_was_given_goes_back():
+    """Once: not to who waits for a stream that is being closed, which gets the end."""
+    stream = Scripted([1, Gate])
+    back = []
+
+    async def main():
+        asynchronous = AsyncStream(stream, give_back=lambda own: back.append(own.closed))
+        assert await asynchronous.__anext__() == 1
+        waiting = asyncio.ensure_future(asynchronous.__anext__())
+        await in_thread(stream.gate.wait_parked)
+        asynchronous._pending.set_result(2)  # and it is closed before who waits has its turn
+        await asynchronous.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        other = AsyncStream(Scripted([3]), give_back=back.append)
+        assert await other.__anext__() == 3
+        await other.aclose()
+
+    run(main)
+    assert len(back) == 1
 
 
 def test_two_tasks_cannot_wait_for_one_stream():
@@ -276,6 +301,79 @@ def test_a_message_wakes_its_reader():
                 await asyncio.sleep(0)
                 channel.broadcast(Message("m", number))
                 assert (await reading)["data"] == number
+
+    run(main)
+
+
+class Acting(MessageQueueListener):
+    """A listener that parks on what it acts on."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = Gate(BOUND)
+        self.acted = []
+
+    def on_message(self, msg):
+        self.acted.append(msg.payload)
+        self.gate.park()
+
+
+@pytest.mark.parametrize("taken", ["before", "meanwhile"])
+def test_a_message_that_nobody_was_given_waits_for_the_next_stream(taken):
+    """C14 in storage too: a wait was cancelled, a message came, and the stream was closed then.
+
+    It is the oldest that waits, and its listener does not act on it twice.
+    """
+
+    class Repository(AbstractChannelRepository):
+        def build(self, channel_data, connections_factory):
+            return SSEChannel(connections_factory=connections_factory, **channel_data)
+
+    storage = MemoryStorage()
+
+    async def main():
+        channel = Repository(storage).create({"channel_id": "c"})
+        listener = Acting()
+        channel.register_listener(listener)
+        stream = channel.message_stream(listener)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.01)
+        channel.broadcast(Message("m", 1))
+        await in_thread(listener.gate.wait_parked)
+        if taken == "before":
+            listener.gate.open()
+            await until(lambda: stream._pending.done())
+            await stream.aclose()
+        else:
+            closing = asyncio.ensure_future(stream.aclose())
+            await until(lambda: stream.reason)
+            listener.gate.open()
+            await closing
+        assert (channel.statistics().waiting, len(storage.items("message/"))) == (1, 1)
+        channel.broadcast(Message("m", 2))
+        async with channel.message_stream(listener) as stream:
+            assert [(await stream.__anext__())["data"] for _ in range(2)] == [1, 2]
+        assert listener.acted == [1, 2]
+        assert (channel.statistics().waiting, storage.items("message/")) == (0, [])
+
+    run(main)
+
+
+def test_a_message_that_was_given_does_not_wait_again():
+    """Not even if the stream is closed while it delays the next one: asking for that said so."""
+
+    async def main():
+        channel = SSEChannel(stream_delay_seconds=1000)
+        listener = channel.add_listener()
+        channel.broadcast(Message("m", 1))
+        stream = channel.message_stream(listener)
+        assert (await stream.__anext__())["data"] == 1
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.01)
+        await until(lambda: stream._shared.orders.empty())
+        await until(lambda: stream._shared.stream.in_hand is None)
+        await stream.aclose()
+        assert channel.statistics().waiting == 0
 
     run(main)
 

@@ -264,6 +264,70 @@ def test_a_message_that_a_slow_reader_is_handling_is_stored_late_all_the_same():
     assert len(storage.items("message/")) == 5
 
 
+def test_what_nobody_was_given_is_stored_until_it_is_read():
+    """Also if its stream has ended, and what the storage had late; where there is no room it goes.
+
+    A reader that was too slow gives back before what else it had.
+    """
+
+    class Slow(MemoryStorage):
+        late = True
+
+        def set(self, key, value):
+            super().set(key, value)
+            if self.late and key.startswith("message/"):
+                self.late = False
+                assert next(stream)["data"] == 0
+                stream.cut()
+
+    storage = Slow()
+    channel = SSEChannelRepository(storage, capacity=3).create({"channel_id": "c"})
+    channel.register_listener(MessageQueueListener("a"))
+    stream = channel.message_stream("a")
+    channel.broadcast(Message("m", 0))
+    stream.give_back()
+    stream.close()
+    assert len(storage.items("message/")) == 1
+    stream = channel.message_stream("a")
+    assert next(stream)["data"] == 0
+    for payload in range(1, 5):
+        channel.broadcast(Message("m", payload))
+    assert stream.dropped
+    assert [next(stream)["data"] for _ in range(2)] == [1, 2]
+    stream.give_back()
+    stream.close()
+    stream = channel.message_stream("a")
+    assert next(stream)["data"] == 2
+    for payload in range(5, 6):
+        channel.broadcast(Message("m", payload))
+    stream.give_back()
+    assert (channel.statistics().lost, channel.statistics().waiting) == (1, 3)
+    stream.close()
+    assert len(storage.items("message/")) == 3
+    channel.close()
+    assert [item["data"] for item in channel.message_stream("a")] == [3, 4, 5]
+    assert storage.items("message/") == []
+
+
+@pytest.mark.parametrize("comes_again", [True, False])
+def test_what_is_given_back_while_another_stream_is_open_is_given_once(comes_again):
+    """Whether the other one has it already, as it asked for what came after an event, or not."""
+    channel = SSEChannelRepository().create({})
+    channel.register_listener(MessageQueueListener("a"))
+    stream = channel.event_stream("a")
+    begin = next(stream)
+    channel.broadcast(Message("m", 1))
+    assert b"data: 1" in next(stream)
+    last = begin.decode().partition(": ")[2].strip() if comes_again else None
+    other = channel.event_stream("a", last)
+    next(other)
+    stream.give_back()
+    stream.close()
+    channel.broadcast(Message("m", 2))
+    channel.close()
+    assert [piece.partition(b"data: ")[2][:1] for piece in other] == [b"1", b"2"]
+
+
 def test_what_is_too_much_after_a_reader_was_too_slow_is_forgotten():
     """The next stream begins with as much as may wait."""
     storage = MemoryStorage()
