@@ -101,6 +101,7 @@ class Distributer:
 
     async def connect(self) -> Distributer:
         """Reach the broker now instead of on first use."""
+        self.lane.open()
         await in_thread(self.threaded.connect)
         return self
 
@@ -110,6 +111,7 @@ class Distributer:
         await in_thread(self.threaded.close, patience(timeout))
 
     async def __aenter__(self) -> Distributer:
+        self.lane.open()
         await in_thread(self.threaded.connect, undo=lambda threaded: threaded.close())
         return self
 

@@ -83,12 +83,13 @@ async def in_thread(
 class Lane:
     """One thread for calls that are to be done in the order in which they were awaited.
 
-    It is there from the first call until `close`, or until nobody holds the lane any more. Used on
-    one event loop.
+    It is there from the first call until `close`, or until nobody holds the lane any more; after
+    `open` there is another, which begins when the one before is through. Used on one event loop.
     """
 
     def __init__(self) -> None:
         self._executor: Optional[ThreadPoolExecutor] = None
+        self._former: Optional[ThreadPoolExecutor] = None
         self._closed = False
 
     async def run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -97,8 +98,17 @@ class Lane:
             return await in_thread(function, *arguments, **named)
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "awaiting in order")
+            if self._former is not None:
+                self._executor.submit(self._former.shutdown)
+                self._former = None
         call = partial(function, *arguments, **named)
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    def open(self) -> None:
+        """Do later calls in order again, if it was closed."""
+        if self._closed:
+            self._closed = False
+            self._former, self._executor = self._executor or self._former, None
 
     def close(self) -> None:
         """End the thread once it is through; a later call has a thread of its own."""

@@ -166,6 +166,32 @@ def test_channels_of_one_bus():
     run(main)
 
 
+@pytest.mark.parametrize("enter", ["connect", "__aenter__"])
+def test_a_bus_that_was_closed_and_connected_again_publishes_in_order(monkeypatch, enter):
+    """All on the one thread of its lane, as in its first life."""
+
+    async def main():
+        bus = Distributer("memory://")
+        await bus.connect()
+        await bus.publish(0, "a")
+        await bus.close()
+        await getattr(bus, enter)()
+        done, threads = [], set()
+
+        def publish(data, topic, retain):
+            done.append(data)
+            threads.add(threading.current_thread().name)
+
+        monkeypatch.setattr(bus.threaded, "publish", publish)
+        await asyncio.gather(*(bus.publish(number, "a") for number in range(5)))
+        assert done == list(range(5))
+        (name,) = threads
+        assert name.startswith("awaiting in order")
+        await bus.close()
+
+    run(main)
+
+
 def test_a_callback_may_close():
     """Life: from inside a callback, without waiting for itself."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from ate_dispatcher.aio import _loop_calls
 from ate_dispatcher.aio._loop_calls import OnLoop, in_callback
-from ate_dispatcher.aio._threads import in_thread
+from ate_dispatcher.aio._threads import Lane, in_thread
 from ate_dispatcher.testing import Gate
 
 BOUND = 60.0
@@ -51,6 +51,35 @@ def test_the_loop_goes_on():
         return await asyncio.gather(*waiting)
 
     assert asyncio.run(main()) == [None] * 60
+
+
+def test_a_lane_keeps_its_order_after_it_was_opened_again():
+    """Also behind what was begun before it was closed; closed, nothing waits for another."""
+    gate, done = Gate(), []
+
+    def work(number, wait=False):
+        if wait:
+            gate.park()
+        done.append(number)
+
+    async def main():
+        lane = Lane()
+        lane.open()
+        calls = [asyncio.ensure_future(lane.run(work, 0, wait=True))]
+        await parked(gate)
+        lane.close()
+        await lane.run(work, 1)
+        lane.open()
+        lane.close()
+        lane.open()
+        calls += [asyncio.ensure_future(lane.run(work, number)) for number in range(2, 6)]
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*calls)
+        lane.close()
+
+    asyncio.run(main())
+    assert done == [1, 0, 2, 3, 4, 5]
 
 
 def test_a_cancelled_wait_is_undone():
