@@ -8,7 +8,7 @@ import queue
 import threading
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, ClassVar, Dict, Optional, Tuple, Type, Union
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Tuple, Type, Union
 
 from .._backoff import Backoff
 from .._exceptions import (
@@ -18,6 +18,7 @@ from .._exceptions import (
     InvalidArgumentError,
     InvalidTypeError,
     StateError,
+    UsageError,
 )
 from .._topics import split_topic
 from ..bus import Distributer, Subscription
@@ -182,7 +183,9 @@ class Channels:
         StateError
             It was closed.
         BusError, UsageError
-            The first attempt failed for another reason than the broker's absence.
+            The first attempt failed for another reason than the broker's absence. It goes on
+            trying, except with a channel that the broker does not take: that one is taken away, and
+            the others are live.
         """
         if next_time is not None:
             if isinstance(next_time, bool) or not isinstance(next_time, (int, float)):
@@ -247,7 +250,9 @@ class Channels:
         Returns
         -------
         Channel
-            Live if the channels are connected, otherwise as soon as they are.
+            Live if the channels are connected, otherwise as soon as they are. If the broker does
+            not take it then, that is logged and the channel is taken away, with all that was
+            registered there.
 
         Raises
         ------
@@ -447,10 +452,18 @@ class Channels:
     def _attempt(self) -> None:
         self._link.trying()
         self._tell()
+        refused: List[Tuple[Channel, Exception]] = []
         try:
             with self._lock:
-                for words in (self._own, *self._channels):
-                    self._follow(words)
+                self._follow(self._own)
+                for words in tuple(self._channels):
+                    try:
+                        self._follow(words)
+                    except (BusConnectionError, StateError):  # that is not this channel's fault
+                        raise
+                    except (BusError, UsageError) as error:
+                        self._subscriptions.pop(words, None)
+                        refused.append((self._channels.pop(words), error))
                 live = self._are_connected()
                 if live and not self._closed:
                     self._link.succeeded()
@@ -459,6 +472,11 @@ class Channels:
                 self._problem = error
             self._failed(error)
             return
+        finally:
+            for channel, why in refused:
+                if not self._tried.is_set():
+                    self._problem = self._problem or why
+                self.logger.warning("%r: channel %s is taken away: %s", self, channel, why)
         if not live:
             self._failed("the broker is away")
         elif not self._closed:

@@ -469,6 +469,45 @@ def test_a_registration_the_broker_refuses(broker, keep):
     late.close()
 
 
+def test_a_channel_the_broker_refuses_keeps_no_other_dead(broker, events, keep, caplog):
+    """Bad input: registered before connecting it is told to who connects; the others are live."""
+    clock, told = FakeClock(), Statuses()
+    broker.refused = "too.long"
+    channels = flaky(broker, clock, told)
+    channels.register("before", "e", keep)
+    channels.register("too.long", "e", keep)
+    channels.register("cells", "e", keep)
+    with pytest.raises(InvalidArgumentError, match=r"'too\.long' is refused"):
+        channels.connect()
+    assert channels.connect() is StatusType.connected
+    told.take("connecting", "connected")
+    assert [own.name for own in channels.channels] == ["before", "cells"]
+    assert caplog.text.count("channel too.long is taken away: 'too.long' is refused") == 1
+    for name in ("before", "cells"):
+        channels.publish(name, "e", 1)
+        assert take(events, 1) == [(name, "e", 1)]
+    assert channels.unregister("too.long", "e", keep) is None
+    channels.close()
+
+
+def test_a_channel_the_broker_refuses_once_it_is_back(broker, events, keep, caplog):
+    """Bad input: registered during an outage it is logged, once; the others are live again."""
+    clock, told = FakeClock(), Statuses()
+    broker.refused = "too.long"
+    with flaky(broker, clock, told) as channels:
+        told.take("connecting", "connected")
+        broker.lose()
+        told.take("disconnected")
+        channels.register("too.long", "e", keep)
+        channels.register("cells", "e", keep)
+        broker.come_back()
+        told.take("connecting", "connected")
+        assert [own.name for own in channels.channels] == ["cells"]
+        assert caplog.text.count("channel too.long is taken away") == 1
+        channels.publish("cells", "e", 1)
+        assert take(events, 1) == [("cells", "e", 1)]
+
+
 def test_one_back_off_may_be_given_to_many(broker):
     """Each counts in a copy: one that has waited long does not make the others wait."""
     given = Backoff(2.0, 60.0, draw=lambda: 0.0)
