@@ -96,7 +96,7 @@ class AbstractChannel(abc.ABC):
     """
 
     listener_class: Type[MessageQueueListener] = MessageQueueListener
-    """What `add_listener` makes."""
+    """What `add_listener` makes, and what a repository brings back, called with the id."""
 
     def __init__(
         self,

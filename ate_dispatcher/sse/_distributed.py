@@ -23,6 +23,11 @@ class SimpleDistributedApplicationListener(MessageQueueListener):
     It belongs to one `SimpleDistributedApplicationChannel`, and acts as its stream is read there.
     Messages of the types ``start`` and ``stop`` start and stop it.
 
+    Parameters
+    ----------
+    listener_id : str, optional
+        Unique in a channel; made up if not given.
+
     Examples
     --------
     >>> bob = channel.add_listener()
@@ -30,8 +35,8 @@ class SimpleDistributedApplicationListener(MessageQueueListener):
     >>> alice.dispatch_to(bob, Message("ping", 1))
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, listener_id: Optional[str] = None) -> None:
+        super().__init__(listener_id)
         self._ate_channel: Optional[SimpleDistributedApplicationChannel] = None
         # A dict item is set and read in one atomic step.
         self._ate_actions: Dict[str, Action] = {}

@@ -27,7 +27,8 @@ class AbstractChannelRepository(abc.ABC, Generic[AnyChannel]):
 
     What is stored is kept up to date as it happens: a listener from its registration until it is
     removed, a message from ``dispatch`` or ``broadcast`` until its reader asks for the next one. A
-    message that was being handled when the process died comes again.
+    message that was being handled when the process died comes again. A listener comes back as its
+    channel's ``listener_class``, which is called with its id; what else it had is not stored.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ class AbstractChannelRepository(abc.ABC, Generic[AnyChannel]):
     def _bring_back(self, channel: AnyChannel) -> None:
         for key, _ in self._storage.items(_key("listener", channel.id)):
             name = _parts(key)[2]
-            channel.register_listener(MessageQueueListener(name))
+            channel.register_listener(channel.listener_class(name))
             connection = channel._ate_connections[name]
             for place, text in self._storage.items(_key("message", channel.id, name)):
                 number = int(_parts(place)[3])

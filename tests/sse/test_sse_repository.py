@@ -27,6 +27,8 @@ from ate_dispatcher.sse import (
     Message,
     MessageQueueListener,
     SignedMessage,
+    SimpleDistributedApplicationChannel,
+    SimpleDistributedApplicationListener,
     SQLiteStorage,
     SSEChannel,
     SSEChannelRepository,
@@ -426,6 +428,29 @@ def test_a_repository_of_ones_own():
     storage = MemoryStorage()
     Repository(storage).create({"channel_id": "c"})
     assert type(Repository(storage).load("c")) is Loud
+
+
+def test_listeners_come_back_as_what_their_channel_makes():
+    """With their ids and what waits for them; actions are set anew."""
+
+    class Repository(AbstractChannelRepository):
+        def build(self, channel_data, connections_factory):
+            return SimpleDistributedApplicationChannel(
+                connections_factory=connections_factory, **channel_data
+            )
+
+    storage = MemoryStorage()
+    channel = Repository(storage).create({"channel_id": "c"})
+    alice, bob = channel.add_listener(), SimpleDistributedApplicationListener("bob")
+    channel.register_listener(bob)
+    alice.dispatch_to(bob, Message("ping", 1))
+    channel = Repository(storage).load("c")
+    assert set(channel.get_listeners_ids()) == {alice.id, "bob"}
+    back = channel.get_listener("bob")
+    assert type(back) is SimpleDistributedApplicationListener
+    back.set_action("ping", lambda msg: [Message("pong", msg.payload)])
+    assert next(channel.message_stream("bob"))["data"] == 1
+    assert next(channel.message_stream(alice.id))["event"] == "pong"
 
 
 def test_a_capacity_that_cannot_be_is_refused_at_the_call():
