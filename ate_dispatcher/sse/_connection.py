@@ -213,12 +213,13 @@ class Connection:
         if not room and self.durable:
             self.forget(envelope)
 
-    def pause(self, stream: Any, limit: float) -> None:
-        """Wait until `limit`, or until the stream has ended."""
+    def pause(self, stream: Any, limit: float) -> bool:
+        """Wait until `limit`, or until the stream has ended; tell whether it has."""
         with self._ready:
             while not self._over(self._waiting_for(stream)):
                 if not self._wait(limit):
-                    return
+                    return False
+            return True
 
     def select(self, stream: Any, ready: Any) -> Optional[Envelope]:
         """Wait until `ready()` says what to do: True for a message, False for something else.

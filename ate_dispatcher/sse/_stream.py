@@ -121,7 +121,10 @@ class MessageStream(Reading, Generic[Item]):
         """Give an envelope, None at the end, or `NOTHING_YET`."""
         if self._delay:
             self._connection.handled(self)
-            self._connection.pause(self, self._last + self._delay)
+            due = self._last + self._delay
+            until = due if limit is None else min(due, limit)
+            if not self._connection.pause(self, until) and until < due:
+                return NOTHING_YET
         envelope = self._connection.take(self, limit)
         if envelope is None or envelope is NOTHING_YET:
             return envelope

@@ -478,6 +478,26 @@ def test_a_quiet_stream_is_kept_alive(channel):
     assert b"data: 1" in next(stream)
 
 
+def test_a_stream_that_delays_its_next_message_is_kept_alive():
+    """Comments all the while; the message comes when its time has come, and the end at once."""
+    slow, quick = SSEChannel(stream_delay_seconds=1000), SSEChannel(stream_delay_seconds=0.05)
+    for channel in (slow, quick):
+        channel.register_listener(MessageQueueListener("a"))
+        for payload in (1, 2):
+            channel.broadcast(Message("m", payload))
+    reader = Reader(slow.event_stream("a", keep_alive_seconds=0.01))
+    pieces = [reader.take() for _ in range(4)]
+    assert b"data: 1" in pieces[1]
+    assert pieces[2:] == [b":\n\n"] * 2
+    slow.remove_listener("a")
+    assert reader.ended()
+    began = time.monotonic()
+    quick.close()
+    pieces = list(quick.event_stream("a", keep_alive_seconds=0.01))
+    assert b"data: 2" in pieces[-1]
+    assert time.monotonic() - began >= 0.05
+
+
 def ids_of(pieces):
     return [event.id for event in parse_events(b"".join(pieces))]
 
