@@ -88,7 +88,9 @@ class Subscription(Inbox):
     def cancel(self, timeout: Optional[float] = 5.0) -> bool:
         """End it: no callback begins after this. Cancelling twice is once.
 
-        Messages of a group that were not handled go to its other members.
+        Messages of a group that were not handled go to its other members, where the bus's
+        ``capabilities.group_delivery`` is "at least once". Elsewhere, and without a group, what
+        waits here is lost.
 
         Parameters
         ----------
