@@ -48,8 +48,8 @@ class SiteBarrier:
     Thread-safe. A site leaves a meeting when none of its producers is at work on the request any
     more, and all later ones when it is disabled. When one site gives up (deadline or cancel), the
     meeting is over for all that wait. Sites that come for different requests meet, too: let one
-    request end before the next that comes to the same barrier. Neither the action nor a comparison of arguments runs under
-    the barrier's lock.
+    request end before the next that comes to the same barrier. Neither the action nor a comparison
+    of arguments runs under the barrier's lock.
 
     Examples
     --------
