@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
-from typing import Iterator, List, Tuple, Union
+from typing import Iterator, List, Optional, Tuple, Union
 
 from .._exceptions import NotARecordingError
 from ._csv import CSVFile
@@ -15,7 +16,7 @@ from ._jsonlines import JSONLinesFile
 from ._rows import Row
 from ._sqlite import SQLiteFile
 
-__all__ = ["part_path", "parts", "read"]
+__all__ = ["next_part", "number_in", "part_path", "parts", "read"]
 
 FORMATS = (JSONLinesFile, CSVFile, SQLiteFile)
 LONGEST = max(len(kind.begin) for kind in FORMATS)
@@ -111,11 +112,41 @@ def part_path(base: Path, number: int) -> Path:
 
 
 def parts(base: Path) -> List[Tuple[int, Path]]:
-    """Find the later parts of a recording, in order."""
+    """Find the later parts of a recording, in order; there are none where it has not begun.
+
+    A file is one if it begins by saying so. Of those that say nothing, as earlier recorders wrote
+    them, the ones are whose numbers follow on.
+    """
+    if not base.exists():
+        return []
     pattern = re.compile(re.escape(base.stem) + r"\.([1-9]\d*)" + re.escape(base.suffix))
-    found = []
-    for name in os.listdir(base.parent):
-        match = pattern.fullmatch(name)
-        if match is not None:
-            found.append((int(match[1]), base.with_name(name)))
-    return sorted(found)
+    matches = filter(None, map(pattern.fullmatch, os.listdir(base.parent)))
+    found: List[Tuple[int, Path]] = []
+    last = 0
+    for number, name in sorted((int(match[1]), match[0]) for match in matches):
+        path = base.with_name(name)
+        said = number_in(path)
+        if said == number or (said is None and number == last + 1):
+            found.append((number, path))
+            last = number
+    return found
+
+
+def next_part(base: Path, last: int) -> int:
+    """Give the number of the part that comes next; recordings of their own are not touched."""
+    number = last + 1
+    while number_in(part_path(base, number)) not in (None, number):
+        number += 1
+    return number
+
+
+def number_in(path: Path) -> Optional[int]:
+    """Read which part a file says that it is: 0 begins a recording; None if it does not say."""
+    if not path.is_file():
+        return None
+    try:
+        with closing(_format_of(path).rows(path)) as rows:  # type: ignore[attr-defined]
+            number = next(rows)["value"]["part"]
+    except (NotARecordingError, OSError, StopIteration, LookupError, TypeError):
+        return None  # as of a file that is just begun, or damaged
+    return number if type(number) is int else None

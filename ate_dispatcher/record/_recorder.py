@@ -21,7 +21,7 @@ from .._outcomes import Outcome
 from .._request import Request
 from ._append_file import sync_folder
 from ._csv import CSVFile
-from ._formats import part_path, parts
+from ._formats import next_part, number_in, part_path, parts
 from ._jsonlines import JSONLinesFile
 from ._numbers import Numbers
 from ._rows import Row, end_row, gap_row, outcome_row, recording_row
@@ -54,7 +54,8 @@ class Recorder(ResultListener):
         with the end of every request, with every event, or in its own time.
     rotate_bytes : int, optional
         Go on in a new part when the file has reached this size: ``run.jsonl``, ``run.1.jsonl``,
-        ``run.2.jsonl``, … `read` reads them all.
+        ``run.2.jsonl``, … `read` reads them all. A recording of its own that has such a name is
+        left alone.
     on_error : callable, optional
         ``on_error(error)``, on the recorder's thread, with a `RecordingError` when the file cannot
         be written any more; once for every time that this begins.
@@ -75,7 +76,8 @@ class Recorder(ResultListener):
     Raises
     ------
     RecordingError
-        The path cannot be written, or another recorder is writing it.
+        The path cannot be written, another recorder is writing it, or it is a later part of
+        another recording.
     NotARecordingError
         It is there, and no recorder of this kind wrote it.
 
@@ -127,6 +129,7 @@ class Recorder(ResultListener):
         self._ate_file: Any = None
         self._ate_headed = -1  # the part that last got this recorder's first row
         try:
+            self._ate_check_own()
             self._ate_part_number = max((number for number, _ in parts(self.path)), default=0)
             self._ate_open(self._ate_part_number)
         except OSError as error:
@@ -154,6 +157,12 @@ class Recorder(ResultListener):
         self._ate_close()
 
     # ---- the file (the listener's own thread) ------------------------------------------------
+
+    def _ate_check_own(self) -> None:
+        number = number_in(self.path)
+        if number and self.path.stem.endswith(f".{number}"):
+            why = f"it is part {number} of another recording: choose another path"
+            raise RecordingError(errno.EEXIST, why, str(self.path))
 
     def _ate_now(self) -> float:
         return self._ate_clock() + self._ate_offset
@@ -185,8 +194,9 @@ class Recorder(ResultListener):
             self._ate_open(self._ate_part_number)
         if self._ate_rotate is not None and self._ate_file.size >= self._ate_rotate:
             self._ate_close()
-            self._ate_open(self._ate_part_number + 1)
-            self._ate_part_number += 1
+            number = next_part(self.path, self._ate_part_number)
+            self._ate_open(number)
+            self._ate_part_number = number
         return self._ate_file
 
     def _ate_open(self, part: int) -> None:
@@ -197,7 +207,8 @@ class Recorder(ResultListener):
             return
         try:
             durable = self._ate_durable != "never"
-            self._ate_file.write(recording_row(self._ate_session, self._ate_now()), durable)
+            row = recording_row(self._ate_session, part, self._ate_now())
+            self._ate_file.write(row, durable)
         except BaseException:
             self._ate_close()
             raise

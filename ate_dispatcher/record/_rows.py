@@ -43,9 +43,12 @@ FIELDS = (
 Row = Dict[str, Any]
 
 
-def recording_row(session: str, time: float) -> Row:
-    """Begin a file, or go on with one: the format, and which recorder writes from here on."""
-    value = {"format": "ate-dispatcher", "version": VERSION, "session": session}
+def recording_row(session: str, part: int, time: float) -> Row:
+    """Begin a file, or go on with one: the format, and which recorder writes from here on.
+
+    The number of the part tells a file that begins a recording (0) from one that goes on with it.
+    """
+    value = {"format": "ate-dispatcher", "version": VERSION, "session": session, "part": part}
     return {"event": "recording", "time": round(time, 6), "value": value}
 
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import logging
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -201,6 +202,102 @@ def test_a_part_that_was_made_and_not_begun_hides_nothing(kind, path):
     assert list(map(told, read(path))) == list(map(told, heard))
     heard += run(kind(path), 2).events  # the next one begins it
     assert list(map(told, read(path))) == list(map(told, heard))
+
+
+def values(path):
+    """The values of the outcomes that are read there."""
+    return [event.value for event in read(path) if isinstance(event, RecordedOutcome)]
+
+
+def record(recorder, *results):
+    """Record these results on one topic."""
+    with ATEDispatcher() as dispatcher:
+        dispatcher.add(recorder, "v")
+        dispatcher.add(ScriptedProducer(*results, name="a"), "v")
+        for _ in results:
+            assert dispatcher.send_request("v", ttl=60_000).wait(10, delivered=True)
+
+
+@pytest.mark.parametrize("number", ["1", "2026"])
+def test_a_recording_of_its_own_is_no_part(kind, path, number):
+    """Whatever its name; whichever of the two is there first, each goes on in its own file."""
+    other = path.with_name(f"run.{number}{path.suffix}")
+    record(kind(other), 1.0)
+    record(kind(path), 2.0)
+    record(kind(other), 3.0)
+    record(kind(path), 4.0)
+    assert values(other) == [1.0, 3.0]
+    assert values(path) == [2.0, 4.0]
+
+
+def test_a_recording_of_its_own_is_not_rotated_into(kind, path):
+    """It has the name that the first part would have: the recording goes on beside it."""
+    other = path.with_name(f"run.1{path.suffix}")
+    record(kind(other), -1)
+    before = other.read_bytes()
+    for numbers in (range(6), range(6, 9)):
+        record(kind(path, rotate_bytes=1), *numbers)
+    assert values(path) == list(range(9))
+    assert values(other) == [-1]
+    assert other.read_bytes() == before
+    assert path.with_name(f"run.2{path.suffix}").exists()
+
+
+def unmarked(path):
+    """Take out of a file which part it is, as earlier recorders did not say."""
+    if path.suffix == ".sqlite":
+        with sqlite3.connect(str(path)) as database:
+            database.create_function("old", 1, lambda value: re.sub(r',"part":\d+', "", value))
+            database.execute("update events set value = old(value) where event = 'recording'")
+        database.close()
+        return
+    path.write_bytes(re.sub(rb',"+part"+:\d+', b"", path.read_bytes()))
+
+
+def test_parts_that_do_not_say_so_are_read_and_continued(kind, path):
+    """As earlier recorders wrote them: those whose numbers follow on, and no other."""
+    record(kind(path, rotate_bytes=1), *range(4))
+    found = sorted(path.parent.iterdir())
+    assert len(found) > 3
+    record(kind(path.with_name(f"run.2026{path.suffix}")), -1)
+    for part in path.parent.iterdir():
+        unmarked(part)
+    assert values(path) == [0, 1, 2, 3]
+    record(kind(path), 4)
+    assert values(path) == [0, 1, 2, 3, 4]
+    assert len(list(path.parent.iterdir())) == len(found) + 1
+
+
+def test_parts_are_found_where_some_were_deleted(kind, path):
+    """To make room on the disk: they say which they are."""
+    record(kind(path, rotate_bytes=1), *range(6))
+    path.with_name(f"run.1{path.suffix}").unlink()
+    record(kind(path), 6)
+    left = values(path)
+    assert left[-2:] == [5, 6]
+    assert 0 < len(left) <= 7
+
+
+def test_a_later_part_is_continued_as_the_whole_recording_alone(kind, path):
+    """A recorder that is given the path of a part would write into another recording."""
+    record(kind(path, rotate_bytes=1), 1, 2)
+    part = path.with_name(f"run.1{path.suffix}")
+    before = part.read_bytes()
+    with pytest.raises(RecordingError, match="part 1 of another recording") as error:
+        kind(part)
+    assert error.value.errno == errno.EEXIST
+    assert part.read_bytes() == before
+    own = part.rename(path.with_name(f"second{path.suffix}"))  # by that name it is one
+    record(kind(own), 7)
+    assert values(own)[-1] == 7
+
+
+def test_a_part_alone_is_no_recording(kind, path):
+    """Its beginning is gone."""
+    record(kind(path, rotate_bytes=1), 1, 2)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        read(path)
 
 
 @pytest.mark.parametrize("content", [b"volts,amps\n1,2\n", b'{"a": 1}\n', b"\x00\x01", b"SQLite"])
