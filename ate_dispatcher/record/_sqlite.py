@@ -6,11 +6,12 @@ does what it says; everything else stands as in a CSV file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import Any, Iterator, Tuple, Union
 
 from .._exceptions import NotARecordingError, RecordingError
 from ._cells import from_cell, to_cell
@@ -34,6 +35,7 @@ class SQLiteFile:
             self._database = sqlite3.connect(str(path), isolation_level=None)
             try:
                 self._prepare(path)
+                self._identity = _identity(path)
             except BaseException:
                 self._database.close()
                 raise
@@ -63,6 +65,7 @@ class SQLiteFile:
 
     def write(self, row: Row, durable: bool) -> None:
         """Append one row."""
+        self._check_place()
         try:
             if durable is not self._durable:  # a durable commit takes all before it along
                 self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -70,6 +73,21 @@ class SQLiteFile:
             self._database.execute(INSERT, [_to_column(row.get(field)) for field in FIELDS])
         except sqlite3.Error as error:
             raise _translated(error, self._path) from error
+
+    def _check_place(self) -> None:
+        """Refuse to write to a database that is not at its path any more.
+
+        What its log still holds is moved into it before: the log stayed at the path, and would be
+        taken for that of whatever database is there.
+        """
+        with contextlib.suppress(OSError):
+            if _identity(self._path) == self._identity:
+                return
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        raise FileNotFoundError(
+            errno.ENOENT, "the file was deleted or replaced while it was recorded"
+        )
 
     def close(self) -> None:
         """Close it."""
@@ -79,7 +97,7 @@ class SQLiteFile:
     def rows(path: Path) -> Iterator[Union[Row, Gap]]:
         """Read what was written; a row that cannot be read is a gap."""
         try:
-            with closing(_open_to_read(path)) as database:
+            with contextlib.closing(_open_to_read(path)) as database:
                 for columns in database.execute(f"SELECT {COLUMNS} FROM events ORDER BY id"):
                     yield {
                         field: from_cell(column) if isinstance(column, str) else column
@@ -88,6 +106,15 @@ class SQLiteFile:
                     }
         except sqlite3.Error as error:
             yield Gap(f"the rest of the database cannot be read: {error}")
+
+
+def _identity(path: Path) -> Tuple[int, int]:
+    """Tell files apart; all are one where the system does not number them, as on some of Windows.
+
+    An open database cannot be deleted there.
+    """
+    found = os.stat(path)
+    return (found.st_dev, found.st_ino) if found.st_ino else (0, 0)
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
+import itertools
 import logging
 import os
 import re
 import signal
 import sqlite3
+import stat as stat_module
 import subprocess
 import sys
 from pathlib import Path
@@ -596,10 +598,9 @@ def test_an_on_error_that_raises_changes_nothing(tmp_path, dispatcher, caplog, m
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
-@pytest.mark.parametrize("recorder", [JSONLinesRecorder, CSVRecorder])
-def test_a_file_deleted_while_recording_is_noticed(recorder, tmp_path, dispatcher, caplog):
+def test_a_file_deleted_while_recording_is_noticed(kind, path, dispatcher, caplog):
     """The recording goes on in a new file, and the log says why."""
-    own = dispatcher.add(recorder(tmp_path / "run"), "v")
+    own = dispatcher.add(kind(path), "v")
     assert dispatcher.send_request("v").wait(10, delivered=True)
     own.path.unlink()
     for _ in range(2):
@@ -607,6 +608,43 @@ def test_a_file_deleted_while_recording_is_noticed(recorder, tmp_path, dispatche
     assert [event.topic for event in read(own.path)] == ["v", "v"]
     assert (own.recorded, own.lost) == (3, 0)
     assert "was deleted" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_database_moved_while_recording_is_noticed(replaced, tmp_path, dispatcher, caplog):
+    """The recording goes on in the one that is there, or a new one; the other has what it had."""
+    path, other, old = (tmp_path / name for name in ("run.db", "other.db", "old.db"))
+    record(SQLiteRecorder(other), 1)
+    own = dispatcher.add(SQLiteRecorder(path), "v")
+    dispatcher.add(ScriptedProducer(2, 3, name="a"), "v")
+    assert dispatcher.send_request("v", ttl=60_000).wait(10, delivered=True)
+    path.rename(old)
+    if replaced:
+        other.rename(path)
+    assert dispatcher.send_request("v", ttl=60_000).wait(10, delivered=True)
+    assert values(path) == ([1, 3] if replaced else [3])
+    assert values(old) == [2]
+    assert (own.recorded, own.lost) == (4, 0)
+    assert "deleted or replaced" in caplog.text
+
+
+def test_a_database_that_the_system_does_not_number_is_recorded_to(tmp_path, monkeypatch):
+    """As on some file systems of Windows, where it cannot be deleted meanwhile."""
+    stat = os.stat
+
+    def unnumbered(path, **more):
+        found = list(stat(path, **more))
+        found[stat_module.ST_INO] = 0
+        found[stat_module.ST_DEV] = next(devices)
+        return os.stat_result(found)
+
+    devices = itertools.count()
+    monkeypatch.setattr("ate_dispatcher.record._sqlite.os.stat", unnumbered)
+    recorder = SQLiteRecorder(tmp_path / "run.db")
+    record(recorder, 1, 2)
+    assert (recorder.recorded, recorder.lost) == (4, 0)
+    assert next(devices) > 4
 
 
 def test_what_a_bounded_mailbox_let_go_is_in_the_recording(tmp_path, dispatcher, gate):
