@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .._callbacks import local
-from .._exceptions import DeadlockError, InvalidArgumentError, InvalidTypeError
+from .._exceptions import DeadlockError, InvalidArgumentError, InvalidTypeError, StateError
 from .._listener import ResultListener
 from .._outcomes import OutcomeStatus
 from ._events import Event, Gap, RecordedRequest
@@ -64,6 +64,8 @@ def replay(
         As `read` does, before any listener is started.
     DeadlockError
         One of the listeners calls it, on its own thread.
+    StateError
+        One of the listeners has stopped, or was told to.
     """
     if speed is not None:
         if isinstance(speed, bool) or not isinstance(speed, (int, float)):
@@ -99,6 +101,10 @@ def _audience(listeners: Iterable[ResultListener]) -> Tuple[ResultListener, ...]
             raise InvalidTypeError(f"{listener!r} is no ResultListener")
         if getattr(local, "role", None) is listener:
             raise DeadlockError(f"{listener.name!r} would wait for events it must handle itself")
+        if listener._ate_dismissed or listener._ate_gone:
+            raise StateError(
+                f"{listener.name!r} has stopped, it would hear nothing: replay to a new listener"
+            )
     return audience
 
 

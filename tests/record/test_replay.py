@@ -14,6 +14,7 @@ from ate_dispatcher import (
     InvalidTypeError,
     NotARecordingError,
     ResultListener,
+    StateError,
     TopicFilter,
 )
 from ate_dispatcher.record import JSONLinesRecorder, replay
@@ -209,3 +210,19 @@ def test_a_listener_that_plays_to_itself_is_refused(tmp_path, dispatcher):
     dispatcher.add(Itself(), TopicFilter("#"))
     assert dispatcher.send_request("v").wait(10, delivered=True)
     assert len(raised) == 1
+
+
+def test_a_listener_that_has_stopped_is_refused(tmp_path, dispatcher):
+    """It would hear nothing of what is reported as played; nor is any other listener started."""
+    path = tmp_path / "run"
+    run(JSONLinesRecorder(path), 1)
+    played, fresh = OnlyEnds(), OnlyEnds()
+    replay(path, [played])
+    heard = len(played.heard)
+    removed = dispatcher.add(OnlyEnds(), "v")
+    removed.stop()
+    for stopped in (played, removed):
+        with pytest.raises(StateError, match=r"has stopped, .* replay to a new listener"):
+            replay(path, [fresh, stopped])
+    assert len(played.heard) == heard
+    assert not fresh._ate_begun
