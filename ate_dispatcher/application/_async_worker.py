@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 
 from .._exceptions import StateError
 from ._async_socket import AsyncSocket
+from ._function import check_result
 from ._worker import Worker
 
 __all__ = ["AsyncWorker"]
@@ -58,7 +59,9 @@ class AsyncWorker(Worker):
             raise asyncio.CancelledError
         self._calling = True
         try:
-            await self.function.call(*args, **kwargs)
+            result = await self.function.call(*args, **kwargs)
+            if result is not None:
+                check_result(self.function.name, result)
         finally:
             self._calling = False
 

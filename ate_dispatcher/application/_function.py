@@ -24,6 +24,7 @@ __all__ = [
     "Policy",
     "SupportedContextManagers",
     "check_function",
+    "check_result",
     "policy_of",
     "resources_of",
 ]
@@ -67,14 +68,18 @@ def check_function(call: Any, producer: bool, resources: Resources) -> Tuple[boo
     Raises
     ------
     InvalidTypeError
-        It is not callable, or cannot take what it would be called with.
+        It is not callable, yields, or cannot take what it would be called with.
     """
     if not callable(call):
         raise InvalidTypeError(f"an application's function must be callable, not {call!r}")
     inner = call if inspect.isroutine(call) else type(call).__call__
-    asynchronous = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
-        getattr(call, "func", None)
-    )
+    forms = (inner, getattr(call, "func", None))
+    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in forms):
+        raise InvalidTypeError(
+            f"{name_of(call)} yields, and nobody would take what it gives: "
+            "send each value with socket.publish"
+        )
+    asynchronous = any(map(inspect.iscoroutinefunction, forms))
     try:
         signature = inspect.signature(call)
     except (ValueError, TypeError):  # some built-in functions have none
@@ -94,6 +99,26 @@ def check_function(call: Any, producer: bool, resources: Resources) -> Tuple[boo
             f"{name_of(call)}{signature} cannot be called as ({called}): {error}"
         ) from None
     return asynchronous, builder
+
+
+def check_result(name: str, result: Any) -> None:
+    """See that a call is over; what a function returns otherwise is nobody's.
+
+    Raises
+    ------
+    InvalidTypeError
+        A coroutine or generator is left to run, as of a plain function around another; a coroutine
+        is closed.
+    """
+    if inspect.iscoroutine(result):
+        result.close()
+        raise InvalidTypeError(
+            f"{name} gave a coroutine that nobody awaits: make it an async def that awaits it"
+        )
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise InvalidTypeError(
+            f"{name} gave a generator that nobody runs: send each value with socket.publish"
+        )
 
 
 def resources_of(ressources: Any, resources: Any) -> Resources:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Optional
 from .._exceptions import BusError, ResourceError, StateError
 from .._wording import text_of
 from ..bus import Distributer
-from ._function import Function
+from ._function import Function, check_result
 from ._message import Message, MessageBuilder
 from ._provider import SocketProvider
 from ._socket import Socket
@@ -283,7 +283,9 @@ class Worker:
         return self._items.get()
 
     async def _call(self, *args: Any, **kwargs: Any) -> None:
-        self.function.call(*args, **kwargs)
+        result = self.function.call(*args, **kwargs)
+        if result is not None:
+            check_result(self.function.name, result)
 
     async def _enter_one(self, stack: AsyncExitStack, manager: Any) -> Any:
         if isinstance(manager, AbstractContextManager):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import os
 import queue
@@ -745,6 +746,67 @@ def test_policies_that_cannot_be_meant(app, options, says):
     """Bad input: told where it is written."""
     with pytest.raises(InvalidArgumentError, match=says):
         app.application("a.*", **options)
+
+
+class Yields:
+    """A callable object whose call yields."""
+
+    def __call__(self, *given):
+        yield given
+
+
+def yields(*given):
+    yield given
+
+
+async def yields_later(*given):
+    yield given
+
+
+@pytest.mark.parametrize(
+    "function", [yields, yields_later, Yields(), functools.partial(yields), Yields().__call__]
+)
+def test_functions_that_yield_are_refused(app, function):
+    """Bad input: nobody would run them; told at the decorator, with what to do."""
+    with pytest.raises(InvalidTypeError, match=r"yields, .* with socket.publish"):
+        app.producer()(function)
+    with pytest.raises(InvalidTypeError, match=r"yields, .* with socket.publish"):
+        app.application("a")(function)
+
+
+async def never_awaited(*given):
+    raise AssertionError("nobody awaits it")
+
+
+@pytest.mark.parametrize(
+    ("inner", "says"),
+    [
+        (never_awaited, "coroutine that nobody awaits: make it an async def"),
+        (yields, "generator that nobody runs"),
+        (yields_later, "generator that nobody runs"),
+    ],
+)
+@pytest.mark.parametrize("coroutine", [False, True])
+def test_what_is_left_to_run_is_the_error_of_its_function(provider, client, inner, says, coroutine):
+    """A plain function around another that would never run: its policy holds, the asker is told.
+
+    No coroutine is left that was never awaited; warnings are errors here.
+    """
+    app = DistributionApplication(provider)
+
+    def around(*given):
+        return inner(*given)
+
+    async def around_later(*given):
+        return inner(*given)
+
+    app.producer(on_error="stop")(around_later if coroutine else around)
+    with pytest.raises(InvalidTypeError, match=says):
+        app.start()
+    app = DistributionApplication(provider)
+    app.application("a")(around_later if coroutine else around)
+    with app, pytest.raises(RemoteError, match=says):
+        client.request(Message(1, "a"), timeout=BOUND)
 
 
 # ---- resources -----------------------------------------------------------------------------------
