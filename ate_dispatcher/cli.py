@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 if all went well, 1 if not, 2 for a mistake in the arguments.
+        The exit code: 0 if all went well, 1 if not, 2 for a mistake in the arguments, 130 if Ctrl-C
+        ended a command that is not meant to be ended so.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -38,6 +40,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     except (ATEDispatcherError, OSError) as error:
         print(f"ate-dispatcher: {escaped(str(error))}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # what a shell reports of a process that it ended
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -94,3 +95,23 @@ def test_only_what_is_required_is_called_so(command, capsys):
     with pytest.raises(SystemExit):
         main(command)
     assert capsys.readouterr().err.rstrip().endswith("arguments are required: TOPIC")
+
+
+@pytest.mark.parametrize(
+    ("work", "command"),
+    [
+        ("control._commands.send", ["ctl", "bench.sock", "send", "v"]),
+        ("bridge._commands.send", ["send", "memory://", "v"]),
+        ("record._commands.replay", ["replay", "run.jsonl", "--speed", "1"]),
+    ],
+)
+def test_ctrl_c_ends_a_command_without_a_traceback(work, command, monkeypatch, capsys):
+    """It exits as shells know it of an interrupted process."""
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    module, name = work.rsplit(".", 1)
+    monkeypatch.setattr(importlib.import_module(f"ate_dispatcher.{module}"), name, interrupted)
+    assert main(command) == 130
+    assert capsys.readouterr() == ("", "")

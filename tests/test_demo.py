@@ -22,7 +22,7 @@ import pyvisa
 from rich.console import Console
 from trace_rules import validated
 
-from ate_dispatcher import ATEDispatcher
+from ate_dispatcher import ATEDispatcher, StateError
 from ate_dispatcher._resources import Hold
 from ate_dispatcher.cli import main
 from ate_dispatcher.demo import _chamber, _display, _instruments, _places, _run
@@ -460,6 +460,46 @@ def interrupted(*arguments):
     assert wrong == ""
     assert child.returncode == 130
     return said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs sessions")
+def test_no_ctrl_c_comes_to_the_processes_of_the_sites(tmp_path, monkeypatch, capsys):
+    """They have a session of their own: one that comes while they begin would be a traceback."""
+    serve = (
+        "import os, sys; sys.stdin.readline()\n"
+        "with open(f'{os.getpid()}.pid', 'w') as file: file.write(str(os.getsid(0)))"
+    )
+    monkeypatch.setattr(_places, "SERVE", serve)
+    monkeypatch.setattr(_places, "ARRIVAL", 0.001)
+    assert main(["demo", "--devices", "2", "--bus", "memory://"]) == 1
+    assert "had been found on the bus" in capsys.readouterr().err
+    (file,) = tmp_path.glob("*.pid")
+    assert file.read_text() == file.stem
+
+
+def test_a_site_whose_parent_ends_while_it_begins_ends_quietly(monkeypatch):
+    """Its host is stopped before it has begun; nothing is wrong with that."""
+
+    class Host:
+        def __init__(self, *args, **kwargs):
+            self.stopped = threading.Event()
+            self.stop = self.stopped.set
+
+        def __enter__(self):
+            assert self.stopped.wait(60)
+            raise StateError("closed meanwhile")
+
+        def __exit__(self, *error):
+            raise AssertionError("it has not begun")
+
+    task = {"bus": "memory://", "namespace": "n", "seed": 1, "site": 0, "devices": 2}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(task) + "\n"))
+    monkeypatch.setattr(_places, "AgentHost", Host)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        _places.serve()
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a system where SIGINT can be sent")

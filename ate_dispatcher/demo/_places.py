@@ -14,7 +14,7 @@ from typing import Dict, Iterable, Iterator, List
 
 import pyvisa
 
-from .._exceptions import BusConnectionError
+from .._exceptions import BusConnectionError, StateError
 from .._routes import Subject
 from ..bridge import AgentHost, Bridge
 from ..bus._correlation import unique_word
@@ -78,7 +78,11 @@ def spread(dispatcher: ATEDispatcher, bench: List[Place], seed: int, bus: str) -
         bridge = stack.enter_context(Bridge(dispatcher, bus, namespace=namespace, expect=expect))
         for site in sorted({place.site for place in bench}):
             process = stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", SERVE], stdin=subprocess.PIPE)
+                subprocess.Popen(
+                    [sys.executable, "-c", SERVE],
+                    stdin=subprocess.PIPE,
+                    start_new_session=True,  # where no Ctrl-C of the terminal comes
+                )
             )
             assert process.stdin is not None
             stack.callback(process.stdin.close)  # which ends it, and so does our own end
@@ -114,16 +118,22 @@ def serve() -> None:
     switched_off: List[str] = []
     with _instruments(bench, mine, task["seed"], switched_off) as instruments:
         host = AgentHost(task["bus"], name=f"site{task['site']}", namespace=task["namespace"])
+        ended = threading.Event()
 
         def end_with_parent() -> None:
             sys.stdin.read()
+            ended.set()
             host.stop()
 
         threading.Thread(target=end_with_parent, daemon=True).start()
-        with host:
-            for instrument in instruments:
-                host.add(instrument, *_topics(instrument.place))
-            host.run()
+        try:
+            with host:
+                for instrument in instruments:
+                    host.add(instrument, *_topics(instrument.place))
+                host.run()
+        except StateError:  # it was stopped while it began
+            if not ended.is_set():
+                raise
     if switched_off:
         sys.stdout.write(f"site {task['site']}: {told_off(switched_off)}\n")
         sys.stdout.flush()

@@ -54,8 +54,8 @@ def show(path: Path, topics: Sequence[str], sites: Sequence[str], outcomes: Sequ
         for line in lines():
             _print(line, widths)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader (`head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _nobody_reads()
     return 0
 
 
@@ -101,13 +101,24 @@ class _Printer(ResultListener):
     def process_dispatcher_outcome(self, outcome: Outcome) -> None:
         """Print it."""
         text = outcome.reason or repr(outcome.value)
-        line = f"{outcome.topic} {outcome.producer}: {outcome.status.value} {text}"
-        print(escaped(line), flush=True)
+        self._print(f"{outcome.topic} {outcome.producer}: {outcome.status.value} {text}")
 
     def process_dispatcher_end(self, request: Request) -> None:
         """Print it."""
         text = f" {request.reason}" if request.reason else ""
-        print(escaped(f"{request.topic} ended: {request.status.value}{text}"), flush=True)
+        self._print(f"{request.topic} ended: {request.status.value}{text}")
+
+    def _print(self, line: str) -> None:
+        try:
+            print(escaped(line), flush=True)
+        except BrokenPipeError:
+            _nobody_reads()
+            self.stop()
+
+
+def _nobody_reads() -> None:
+    """Have the rest go nowhere: the reader (`head`) has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _matcher(

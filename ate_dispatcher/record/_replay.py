@@ -45,7 +45,7 @@ def replay(
 
     They get them as from a dispatcher: in their mailboxes, so that every hook runs on the
     listener's own thread. Listeners that were not started are started, and stopped at the end.
-    Returns when all of them have done with everything.
+    Returns when all of them have done with everything, or have stopped meanwhile.
 
     Parameters
     ----------
@@ -101,11 +101,15 @@ def _audience(listeners: Iterable[ResultListener]) -> Tuple[ResultListener, ...]
             raise InvalidTypeError(f"{listener!r} is no ResultListener")
         if getattr(local, "role", None) is listener:
             raise DeadlockError(f"{listener.name!r} would wait for events it must handle itself")
-        if listener._ate_dismissed or listener._ate_gone:
+        if _stopped(listener):
             raise StateError(
                 f"{listener.name!r} has stopped, it would hear nothing: replay to a new listener"
             )
     return audience
+
+
+def _stopped(listener: ResultListener) -> bool:
+    return listener._ate_dismissed or listener._ate_gone
 
 
 def _play(
@@ -125,6 +129,8 @@ def _play(
             continue
         if pace is not None:
             pace.keep(event.time)
+        if audience and all(map(_stopped, audience)):
+            break
         ends = isinstance(event, RecordedRequest)
         good = event.status in (OutcomeStatus.OK, OutcomeStatus.PARTIAL)
         for deliver, (for_results, for_outcomes, for_ends) in hooks:

@@ -197,13 +197,14 @@ def test_replay_to_a_listener_that_needs_arguments(recording, listeners, capsys)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes that break")
-def test_show_ends_quietly_when_nobody_reads_on(tmp_path):
+@pytest.mark.parametrize("command", ["show", "replay"])
+def test_it_ends_quietly_when_nobody_reads_on(command, tmp_path):
     """As in ``ate-dispatcher show run.jsonl | head``."""
     path = tmp_path / "run"
     run(JSONLinesRecorder(path, durable="never"), 600)
-    command = [sys.executable, "-m", "ate_dispatcher", "show", str(path)]
+    command = [sys.executable, "-m", "ate_dispatcher", command, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        assert child.stdout.readline().startswith(b"TIME")
+        assert child.stdout.readline().startswith((b"TIME", b"v "))
         child.stdout.close()
         assert child.stderr.read() == b""
         assert child.wait(30) == 0

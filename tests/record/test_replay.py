@@ -226,3 +226,26 @@ def test_a_listener_that_has_stopped_is_refused(tmp_path, dispatcher):
             replay(path, [fresh, stopped])
     assert len(played.heard) == heard
     assert not fresh._ate_begun
+
+
+def test_it_ends_when_every_listener_has_stopped(tmp_path):
+    """Whatever is still to be played, nobody hears it; one that goes on hears all."""
+    path = tmp_path / "run"
+    heard = run(JSONLinesRecorder(path), 1).events
+
+    class Once(RecordingListener):
+        def process_dispatcher_outcome(self, outcome):
+            super().process_dispatcher_outcome(outcome)
+            self.stop()
+
+    first, second, other = Once(), Once(), Both()
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        second.join(30)  # it has been given the first event
+
+    assert replay(path, [first, other]).events == len(other.events) == len(heard)
+    report = replay(path, [second], speed=1.0, clock=lambda: 0.0, sleep=sleep)
+    assert report.events < len(heard)
+    assert len(slept) == len(second.outcomes) == 1
