@@ -144,7 +144,8 @@ class DistributionApplication:
         socket_provider, state, ressources, resources
             As for `producer`.
         on_error, dead_letter : str, optional
-            If they are not the application's.
+            Its own policy: giving either replaces the application's. Where that is ``"stop"``,
+            ``dead_letter=`` needs ``on_error="log"`` beside it.
 
         Returns
         -------
@@ -159,10 +160,12 @@ class DistributionApplication:
         filters = topics_of(topics)
         if not filters:
             raise InvalidArgumentError("an application needs at least one topic")
-        if on_error is None and dead_letter is None:
-            on_error, dead_letter = self._on_error, self._dead_letter
+        if on_error is None:
+            on_error = self._on_error
+            if dead_letter is None:
+                dead_letter = self._dead_letter
         provider = self._provider_of(socket_provider)
-        policy = policy_of(on_error or "log", dead_letter, (*provider._topics, *filters))
+        policy = policy_of(on_error, dead_letter, (*provider._topics, *filters))
         return self._declare(filters, socket_provider, state, ressources, resources, policy)
 
     def _declare(

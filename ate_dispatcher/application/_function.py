@@ -166,13 +166,15 @@ def policy_of(
         return Policy(stop=on_error == "stop")
     if on_error == "stop":
         raise InvalidArgumentError(
-            "on_error='stop' and a dead-letter topic contradict each other: give one of them"
+            "on_error='stop' and a dead-letter topic contradict each other: give one of them, and "
+            "on_error='log' beside the dead_letter= of a function if its application stops"
         )
     words_of_topic(dead_letter)
     for pattern in topics or ():
         if pattern.matches_words(split_topic(dead_letter)):
             raise InvalidArgumentError(
-                f"dead letters to {dead_letter!r} would come back: {pattern.pattern!r} matches it"
+                f"dead letters to {dead_letter!r} would come back: {pattern.pattern!r} matches it. "
+                "Give this function on_error='log' and no dead_letter="
             )
     return Policy(dead_letter=dead_letter)
 

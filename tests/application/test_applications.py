@@ -35,6 +35,7 @@ from ate_dispatcher.application import (
     MessageBuilder,
     SocketProviderFactory,
 )
+from ate_dispatcher.application._function import Policy
 from ate_dispatcher.application._worker import Worker
 from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import Gate
@@ -739,13 +740,31 @@ def test_system_exit_ends_its_function_alone(app, client, caplog):
         ({"on_error": "retry"}, "'log' or 'stop'"),
         ({"on_error": "stop", "dead_letter": "d"}, "contradict"),
         ({"dead_letter": "d.*"}, "wildcard"),
-        ({"dead_letter": "a.b"}, "would come back"),
+        ({"dead_letter": "a.b"}, r"would come back.*on_error='log' and no dead_letter"),
     ],
 )
 def test_policies_that_cannot_be_meant(app, options, says):
     """Bad input: told where it is written."""
     with pytest.raises(InvalidArgumentError, match=says):
         app.application("a.*", **options)
+
+
+def test_dead_letters_do_not_silently_replace_a_stop(provider):
+    """Bad input: of an application that stops at errors; what is meant must be said."""
+    app = DistributionApplication(provider, on_error="stop")
+    with pytest.raises(InvalidArgumentError, match=r"contradict.*on_error='log' beside"):
+        app.application("a", dead_letter="dead")
+    app.application("a", on_error="log", dead_letter="dead")(print)
+    assert [function.policy for function in app._functions] == [Policy(dead_letter="dead")]
+
+
+def test_whoever_follows_dead_letters_sends_none(provider):
+    """What the error of the application's policy advises is taken."""
+    app = DistributionApplication(provider, dead_letter="dead")
+    with pytest.raises(InvalidArgumentError, match="would come back"):
+        app.application("dead")
+    app.application("dead", on_error="log")(print)
+    assert [function.policy for function in app._functions] == [Policy()]
 
 
 class Yields:
