@@ -39,6 +39,11 @@ def show(path: Path, topics: Sequence[str], sites: Sequence[str], outcomes: Sequ
         As they are written.
     outcomes : sequence of str
         What became of producers' parts, or of requests, in any case: ``timeout``, ``EXPIRED``.
+
+    Returns
+    -------
+    int
+        1 if something is missing in the recording.
     """
     wanted = _matcher(topics, sites, outcomes)
 
@@ -46,8 +51,11 @@ def show(path: Path, topics: Sequence[str], sites: Sequence[str], outcomes: Sequ
         return (_line(event) for event in read(path) if wanted(event))
 
     widths = [len(heading) for heading in HEADINGS]
+    gaps = 0
     for line in lines():
-        if not isinstance(line, str):
+        if isinstance(line, str):
+            gaps += 1
+        else:
             widths = [max(width, min(len(cell), WIDEST)) for width, cell in zip(widths, line)]
     try:
         _print(HEADINGS, widths)
@@ -56,7 +64,7 @@ def show(path: Path, topics: Sequence[str], sites: Sequence[str], outcomes: Sequ
         sys.stdout.flush()
     except BrokenPipeError:
         _nobody_reads()
-    return 0
+    return 1 if gaps else 0
 
 
 def replay_to_terminal(path: Path, speed: Optional[float], targets: Sequence[str] = ()) -> int:

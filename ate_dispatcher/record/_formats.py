@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from contextlib import closing
@@ -19,7 +20,7 @@ from ._sqlite import SQLiteFile
 __all__ = ["next_part", "number_in", "part_path", "parts", "read"]
 
 FORMATS = (JSONLinesFile, CSVFile, SQLiteFile)
-LONGEST = max(len(kind.begin) for kind in FORMATS)
+LONGEST = len(codecs.BOM_UTF8) + max(len(kind.begin) for kind in FORMATS) + 1
 
 
 def read(path: Union[str, os.PathLike[str]]) -> Iterator[Event]:
@@ -96,6 +97,9 @@ def _format_of(path: Path) -> type:
         return SQLiteFile
     with open(path, "rb") as file:
         begin = file.read(LONGEST)
+    if begin.startswith(codecs.BOM_UTF8):  # as a spreadsheet or an editor saves it
+        begin = begin[len(codecs.BOM_UTF8) :]
+    begin = begin.replace(b"\r\n", b"\n")
     for kind in FORMATS:
         if begin.startswith(kind.begin) or (begin and kind.begin.startswith(begin)):
             return kind

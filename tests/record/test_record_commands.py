@@ -21,8 +21,8 @@ def recording(kind, path):
     return str(path)
 
 
-def shown(capsys, *arguments):
-    assert main(["show", *arguments]) == 0
+def shown(capsys, *arguments, code=0):
+    assert main(["show", *arguments]) == code
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["TIME", "TOPIC", "PRODUCER", "SITE", "OUTCOME", "MS", "VALUE"]
     return lines
@@ -84,13 +84,12 @@ def test_show_refuses_what_is_no_outcome(recording, capsys):
 
 
 def test_show_tells_of_gaps(tmp_path, capsys):
-    """Whatever the filter: what is missing might have matched."""
+    """Whatever the filter: what is missing might have matched. The exit code tells, too."""
     path = tmp_path / "run"
     run(JSONLinesRecorder(path), 1)
     path.write_bytes(path.read_bytes()[:-3])
-    assert re.fullmatch(
-        r"--- line \d+ is cut off after \d+ bytes ---", shown(capsys, str(path), "--site", "9")[0]
-    )
+    first = shown(capsys, str(path), "--site", "9", code=1)[0]
+    assert re.fullmatch(r"--- line \d+ is cut off after \d+ bytes ---", first)
 
 
 @pytest.mark.parametrize("command", ["show", "replay"])

@@ -385,6 +385,20 @@ def test_a_line_that_is_nested_too_deeply(recorder, depth, tmp_path):
     assert told(events[-1]) == told(heard[-1])
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("recorder", [JSONLinesRecorder, CSVRecorder])
+def test_a_recording_that_was_saved_again_is_read(recorder, end, mark, tmp_path):
+    """By a spreadsheet or an editor: with other line ends, a byte order mark before them."""
+    path = tmp_path / "run"
+    heard = run(recorder(path)).events
+    path.write_bytes(mark + path.read_bytes().replace(b"\n", end))
+    assert list(map(told, read(path))) == list(map(told, heard))
+    if mark:
+        with pytest.raises(NotARecordingError, match="Nothing was changed"):
+            recorder(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello\n", b'{"event":"outcome"}\n'])
 def test_what_is_no_recording_is_said_to_be_none(content, tmp_path):
     """With how it begins."""
