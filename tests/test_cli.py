@@ -33,7 +33,9 @@ def test_a_number_that_cannot_be_meant_is_refused(argument, capsys):
     with pytest.raises(SystemExit) as end:
         main(["demo", "--devices", argument])
     assert end.value.code == 2
-    assert argument in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert argument in said
+    assert re.search("must be (at least 1|a whole number), not ", said)
 
 
 @pytest.mark.parametrize("library", ["pyvisa", "pyvisa_sim", "rich"])

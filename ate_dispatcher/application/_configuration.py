@@ -93,6 +93,10 @@ class MqttConfig:
                 f"host must be a name or an address, not {_without_password(self.host)}: "
                 "a URL goes to SocketProviderFactory.from_url"
             )
+        if self.host.count(":") == 1:  # an IPv6 address has more
+            raise InvalidArgumentError(
+                f"host must be a name or an address, not {self.host!r}: a port goes to port="
+            )
         _check_number("port", self.port, 1, 65_535)
         _check_number("keepalive", self.keepalive, 1, 65_535)
         _check_number("qos", self.qos, 0, 1)

@@ -193,6 +193,12 @@ class Worker:
             self._ended(self, failure if begun and self.function.policy.stop else None)
 
     async def _enter(self, stack: AsyncExitStack, name: str, manager: Any) -> Any:
+        if _was_entered(manager):
+            raise ResourceError(
+                f"the resource {name!r} of {self.function.name!r} was entered before, and what "
+                "@contextmanager makes is entered once: give an object of a class with __enter__ "
+                "and __exit__, or make a new application for every start"
+            )
         try:
             return await self._enter_one(stack, manager)
         except Exception as error:
@@ -307,3 +313,11 @@ class Worker:
     def close(self) -> None:
         """Leave nothing behind."""
         self.socket.close()
+
+
+def _was_entered(manager: Any) -> bool:
+    """Tell whether it is a used one of `contextlib`: its generator is over, its arguments gone."""
+    if type(manager).__module__ != "contextlib" or not hasattr(manager, "gen"):
+        return False
+    frame = getattr(manager.gen, "gi_frame", None) or getattr(manager.gen, "ag_frame", None)
+    return frame is None or not hasattr(manager, "args")

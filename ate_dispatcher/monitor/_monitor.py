@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Optional
 
-from .._exceptions import InvalidArgumentError, InvalidTypeError
+from .._exceptions import InvalidArgumentError, InvalidTypeError, StateError
 from ..dispatcher import ATEDispatcher
 from ._feed import Feed
 from ._requests import check_token
@@ -114,6 +114,8 @@ class Monitor:
         self._stopped = True
 
     def __enter__(self) -> Monitor:
+        if self._stopped:
+            raise StateError("a Monitor serves once, this one was stopped: make another one")
         return self
 
     def __exit__(self, *error: Any) -> None:

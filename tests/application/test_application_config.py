@@ -100,6 +100,7 @@ def test_no_repr_has_the_password(config):
         ({"bootstrap_servers": "a", "qos": 1}, InvalidArgumentError, "KafkaConfig has no key"),
         ({"host": "h", "bootstrap_servers": "a"}, InvalidArgumentError, "contradicts itself"),
         ({"host": "h", "url": "memory://"}, InvalidArgumentError, "contradicts itself"),
+        ({"host": "127.0.0.1:1883"}, InvalidArgumentError, "a port goes to port="),
     ],
 )
 def test_a_configuration_that_cannot_be_meant(fields, error, says):

@@ -863,6 +863,26 @@ def test_resources_are_entered_in_order_and_left_in_reverse(app, client, corouti
     assert {step[2] for step in log if step[1] != "two"} == {thread}
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_resource_that_is_entered_once_is_told_so(app, asynchronous):
+    """What ``@contextmanager`` makes, at the second start: the way out, not an AttributeError."""
+
+    def resource():
+        yield 1
+
+    async def resource_later():
+        yield 1
+
+    if asynchronous:
+        manager = contextlib.asynccontextmanager(resource_later)()
+    else:
+        manager = contextlib.contextmanager(resource)()
+    app.producer(resources={"db": manager})(lambda socket, state, db: None)
+    app.start()
+    with pytest.raises(ResourceError, match=r"'db' .* is entered once: give an object of a class"):
+        app.start()
+
+
 def test_a_database_is_used_on_its_own_thread(app, client, tmp_path):
     """sqlite3 refuses other threads: entered, used and closed on the function's own."""
 

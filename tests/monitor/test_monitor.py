@@ -22,6 +22,7 @@ from ate_dispatcher import (
     InvalidArgumentError,
     InvalidTypeError,
     Observer,
+    StateError,
     TopicFilter,
 )
 from ate_dispatcher.monitor import Monitor, _feed, _server, _watch
@@ -510,6 +511,14 @@ def test_everything_is_released(dispatcher, echo):
     assert open_files() == before[0]
     assert threading.active_count() <= before[1] + 1  # the dispatcher's callback thread
     assert dispatcher._observers == ()
+
+
+def test_a_monitor_that_was_stopped_is_not_entered_again(dispatcher):
+    """Its page is gone: who enters it again is told to make another one."""
+    with Monitor(dispatcher) as monitor:
+        pass
+    with pytest.raises(StateError, match="make another one"), monitor:
+        pass
 
 
 @pytest.mark.parametrize("part", ["_feed", "_server"])
