@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from math import inf
 from time import monotonic
 from typing import Any, Callable, Optional, Tuple
 
@@ -11,7 +12,7 @@ from ._callbacks import local
 from ._checks import check_whole
 from ._exceptions import InvalidTypeError
 from ._mailbox import STOP
-from ._outcomes import CopiedOutcome, Failure, Outcome
+from ._outcomes import CopiedOutcome, Outcome
 from ._producer import Producer
 from ._request import Request, working_for
 from ._resources import RESOURCES, Hold
@@ -34,7 +35,8 @@ class ExecutorProducer(Producer):
         A class is instantiated with `max_workers` when the producer starts and shut down when it
         stops; an instance is the caller's.
     max_workers : int, optional
-        How many calls may run at once; the number of processors if not given.
+        How many calls may run at once; if not given as many as the executor has workers, or the
+        number of processors where it does not tell.
     **options
         As for `Producer`.
 
@@ -42,10 +44,15 @@ class ExecutorProducer(Producer):
     -----
     Order is promised for the start of the calls only. A call takes its turn when a worker is free:
     until then the request counts as queued and can expire or be cancelled without ever starting.
-    The worker stamps the end. In a pool of threads ``current_request()`` works; in a pool of
-    processes function, arguments and result must be picklable, and stamps are comparable where the
-    monotonic clock is one for all processes (it is on Linux, macOS and Windows), so not with a
-    manual clock.
+    So it does in the line of a pool that has fewer workers, or others to serve. The worker stamps
+    the end. In a pool of threads ``current_request()`` works; in a pool of processes function,
+    arguments and result must be picklable, and stamps are comparable where the monotonic clock is
+    one for all processes (it is on Linux, macOS and Windows), so not with a manual clock.
+
+    A pool of processes does not tell when a call begins: it counts as begun once the pool has it.
+    In the pool's own line it is told as running, and does not start after its end all the same.
+    What the pool has taken out of that line ahead of time does not start past its deadline, unless
+    the clock is a manual one; if it was cancelled, it does.
     """
 
     _ate_uses_pool = True
@@ -72,7 +79,7 @@ class ExecutorProducer(Producer):
         super().__init__(**options)
         self._ate_function = function
         self._ate_executor = executor
-        self._ate_workers = max_workers or os.cpu_count() or 1
+        self._ate_workers = max_workers or _workers_of(executor) or os.cpu_count() or 1
         self._ate_free = threading.Semaphore(self._ate_workers)
 
     @property
@@ -103,56 +110,86 @@ class ExecutorProducer(Producer):
             if own:
                 pool.shutdown()
 
-    def _ate_begin(self, request: Request, submit: Callable[[Request], Any]) -> None:
-        """Claim it and hand it to the worker that is free; the claim comes last (C4)."""
+    def _ate_begin(self, request: Request, submit: Callable[[_Call], Any]) -> None:
+        """Hand it to the worker that is free, who claims it where it can: last of all (C4)."""
         hold = None
         if self._ate_resources:
             hold = self._ate_take_resources(request)
             if hold is None:
                 self._ate_free.release()
                 return
+        call = _Call(request, hold)
+        try:
+            future = submit(call)
+        except BaseException as error:
+            self._ate_post(call, self._ate_failed(call, error))
+            self._ate_let_go(call)
+            return
+        if future is None:
+            self._ate_let_go(call)
+            return
+        # Whatever ends the request takes it out of the pool's line, if it stands there.
+        if not request._waiter().add(future.cancel):
+            future.cancel()
+        future.add_done_callback(lambda done: self._ate_done(call, done))
+
+    def _ate_claim(self, call: _Call) -> bool:
+        """Contest the right to begin; on the pool's thread, on our own for a pool of processes."""
+        request = call.request
+        if self._ate_halted:
+            self._ate_answer(request)
+            return False
         now = request._home.clock()
         if not request.claim(self._ate_address, now):
-            self._ate_let_go(hold)
-            return
+            return False
+        call.started = now
         self._ate_address.running = request
+        return True
+
+    def _ate_done(self, call: _Call, future: Any) -> None:
+        """Turn what came of a call into the row's outcome.
+
+        On a thread of the pool, or on the dispatcher's, which has ended the request meanwhile.
+        """
+        call.request._waiter().discard(future.cancel)
         try:
-            future = submit(request)
+            outcome = self._ate_result(call, future)
         except BaseException as error:
-            self._ate_post(request, self._ate_error(request, error, now), hold)
-            return
-        future.add_done_callback(lambda done: self._ate_done(request, now, hold, done))
+            outcome = self._ate_failed(call, error)
+        self._ate_post(call, outcome)
+        self._ate_let_go(call)
 
-    def _ate_done(
-        self, request: Request, started: float, hold: Optional[Hold], future: Any
-    ) -> None:
-        """On a thread of the pool: turn its result into the row's outcome."""
-        outcome: Outcome
-        try:
-            value, ended = future.result()
-            if request._options is None:
-                outcome = Outcome(request, self._ate_address, value, started, ended)
-            else:
-                value = self._ate_copy_result(request, value)
-                outcome = CopiedOutcome(request, self._ate_address, value, started, ended)
-        except BaseException as error:
-            outcome = self._ate_error(request, error, started)
-        self._ate_post(request, outcome, hold)
+    def _ate_result(self, call: _Call, future: Any) -> Optional[Outcome]:
+        """Give the answer; None if the call was not begun, because nobody wants it any more."""
+        request = call.request
+        result = None if future.cancelled() and request.cancelled else future.result()
+        if result is None:
+            return None
+        value, ended = result
+        if request._options is None:
+            return Outcome(request, self._ate_address, value, call.started, ended)
+        value = self._ate_copy_result(request, value)
+        return CopiedOutcome(request, self._ate_address, value, call.started, ended)
 
-    def _ate_post(self, request: Request, outcome: Outcome, hold: Optional[Hold]) -> None:
-        if isinstance(outcome, Failure) and outcome.ended is None:
-            outcome.ended = request._home.clock()
-        if self._ate_address.running is request:
-            self._ate_address.running = None
-        if hold is not None and hold.waited is not None:
-            outcome._waited = hold.waited
-        request._home.put(outcome)
-        self._ate_let_go(hold)
+    def _ate_failed(self, call: _Call, error: BaseException) -> Optional[Outcome]:
+        """Give what the row gets for an error, as above; the pool's own come before it is begun."""
+        if call.started is None and not self._ate_claim(call):
+            return None
+        assert call.started is not None
+        return self._ate_error(call.request, error, call.started)
 
-    def _ate_let_go(self, hold: Optional[Hold]) -> None:
+    def _ate_post(self, call: _Call, outcome: Optional[Outcome]) -> None:
+        if outcome is not None:
+            if call.hold is not None and call.hold.waited is not None:
+                outcome._waited = call.hold.waited
+            call.request._home.put(outcome)
+
+    def _ate_let_go(self, call: _Call) -> None:
         """Give resources and worker back."""
-        if hold is not None:
-            RESOURCES.release(hold)
+        if self._ate_address.running is call.request:
+            self._ate_address.running = None
+        if call.hold is not None:
+            RESOURCES.release(call.hold)
         self._ate_free.release()
 
     def _ate_settle(self) -> None:
@@ -162,18 +199,34 @@ class ExecutorProducer(Producer):
         for _ in range(self._ate_workers):
             self._ate_free.release()
 
-    def _ate_submitter(self, pool: Any) -> Callable[[Request], Any]:
+    def _ate_submitter(self, pool: Any) -> Callable[[_Call], Any]:
+        """Give what hands a call to the pool, for a future; None if it was not to begin."""
         from concurrent.futures import ThreadPoolExecutor
 
         if isinstance(pool, ThreadPoolExecutor):
-            return lambda request: pool.submit(_in_thread, self, request)
-        return lambda request: pool.submit(
-            _in_process,
-            self._ate_function,
-            request.topic,
-            request.args,
-            dict(request.kwargs),
-        )
+            return lambda call: pool.submit(_in_thread, self, call)
+
+        def submit(call: _Call) -> Any:
+            if not self._ate_claim(call):
+                return None
+            request = call.request
+            deadline = request.deadline if request._home.clock is monotonic else inf
+            kwargs = dict(request.kwargs)
+            function = self._ate_function
+            return pool.submit(_in_process, function, request.topic, request.args, kwargs, deadline)
+
+        return submit
+
+
+class _Call:
+    """One call on its way through the pool. `started` is set once, by who claims it."""
+
+    __slots__ = ("hold", "request", "started")
+
+    def __init__(self, request: Request, hold: Optional[Hold]) -> None:
+        self.request = request
+        self.hold = hold
+        self.started: Optional[float] = None
 
 
 class _Worker:
@@ -186,7 +239,17 @@ class _Worker:
         self.running: Optional[Request] = running
 
 
-def _in_thread(producer: ExecutorProducer, request: Request) -> Tuple[Any, float]:
+def _workers_of(executor: Any) -> Optional[int]:
+    """Give how many workers an executor has, None if it does not tell; a class does not."""
+    workers = getattr(executor, "_max_workers", None)
+    return workers if isinstance(workers, int) and workers > 0 else None
+
+
+def _in_thread(producer: ExecutorProducer, call: _Call) -> Optional[Tuple[Any, float]]:
+    """Do the work, unless it is not wanted any more: then None."""
+    if not producer._ate_claim(call):
+        return None
+    request = call.request
     worker = _Worker(producer._ate_address, request)
     token = working_for.set(worker)
     local.role = producer  # for as long as it works for us, a thread of the pool is one of ours
@@ -200,7 +263,10 @@ def _in_thread(producer: ExecutorProducer, request: Request) -> Tuple[Any, float
 
 
 def _in_process(
-    function: Callable[..., Any], topic: str, args: Tuple[Any, ...], kwargs: Any
-) -> Tuple[Any, float]:
+    function: Callable[..., Any], topic: str, args: Tuple[Any, ...], kwargs: Any, deadline: float
+) -> Optional[Tuple[Any, float]]:
+    """Do the work, unless its time has passed: then None."""
+    if monotonic() > deadline:
+        return None
     value = function(topic, *args, **kwargs)
     return value, monotonic()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import operator
 import os
+import queue
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
@@ -28,6 +29,22 @@ FOR_EVER = 1e9  # a TTL in milliseconds that no test reaches
 def pooled(function, workers=1, **options):
     options.setdefault("name", "pool")
     return ExecutorProducer(function, ThreadPoolExecutor, workers, **options)
+
+
+class Telling(ThreadPoolExecutor):
+    """A pool of threads that tells how many calls it has been given."""
+
+    def __init__(self, max_workers):
+        super().__init__(max_workers)
+        self._given = threading.Semaphore(0)
+
+    def submit(self, function, /, *args):
+        future = super().submit(function, *args)
+        self._given.release()
+        return future
+
+    def wait_given(self, number):
+        assert all(self._given.acquire(timeout=BOUND) for _ in range(number))
 
 
 # ---- threads -------------------------------------------------------------------------------------
@@ -124,6 +141,37 @@ def test_what_waits_for_a_worker_can_expire_and_be_cancelled_unstarted(timed, cl
     assert begun == ["first", "last"]
 
 
+@pytest.mark.parametrize("end", ["expired", "cancelled"])
+def test_what_stands_in_the_pools_own_line_never_starts_after_its_end(timed, clock, end):
+    """C4: the pool has others to serve; it counts as queued, and its worker comes back at once."""
+    begun = []
+    with Telling(1) as pool, Gate() as gate:
+        pool.submit(gate.park)
+        gate.wait_parked()
+        producer = ExecutorProducer(lambda topic, *args: begun.append(args), pool, 3, name="pool")
+        timed.add(producer, "t")
+        stale = [timed.send_request("t", number, ttl=100) for number in range(3)]
+        pool.wait_given(4)
+        if end == "cancelled":
+            for request in stale:
+                request.cancel()
+        else:
+            clock.advance(1)
+        assert all(request.wait(BOUND) for request in stale)
+        rows = [outcome for request in stale for outcome in request.outcomes]
+        assert [outcome.started for outcome in rows] == [None, None, None]
+        if end == "expired":
+            assert all("still queued" in outcome.reason for outcome in rows)
+        # The pool's one thread is parked still: this waits for the producer's own workers.
+        assert timed.deregister_result_producer(producer, "t", wait=True, timeout=BOUND)
+        timed.register_result_producer(producer, "t")
+        last = timed.send_request("t", "last", ttl=FOR_EVER)
+        gate.open()
+        assert last.wait(BOUND)
+    assert begun == [("last",)]
+    assert timed.remove(producer, wait=True, timeout=BOUND)
+
+
 def test_an_answer_past_the_deadline_is_late(timed, clock, gate):
     """C3: judged by the worker's stamp."""
     timed.add(pooled(lambda topic: gate.park()), "t")
@@ -196,7 +244,7 @@ def test_an_executor_that_was_shut_down_is_an_error_not_a_hang(dispatcher):
 
 
 def test_the_number_of_workers_if_not_given(dispatcher):
-    """Adding agents: one for each processor."""
+    """Adding agents: one for each processor, or as many as the caller's pool has."""
     made = []
 
     class Noting(ThreadPoolExecutor):
@@ -207,6 +255,11 @@ def test_the_number_of_workers_if_not_given(dispatcher):
     dispatcher.add(ExecutorProducer(lambda topic: 1, Noting, name="pool"), "t")
     assert dispatcher.send_request("t").gather(BOUND).values == {"pool": 1}
     assert made == [os.cpu_count()]
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(7) as seven:
+        pools = one, seven, Ahead()
+        numbers = [ExecutorProducer(print, pool)._ate_workers for pool in pools]
+        assert numbers == [1, 7, os.cpu_count()]
+        assert ExecutorProducer(print, one, 2)._ate_workers == 2
 
 
 def test_deregistering_waits_for_the_calls_that_run(dispatcher, gate):
@@ -297,6 +350,38 @@ def test_an_error_in_another_process(dispatcher, processes):
     (failure,) = dispatcher.send_request("t", 1).gather(BOUND).failed
     assert isinstance(failure.exception, TypeError)
     assert dispatcher.send_request("t", "u").gather(BOUND).values == {"pool": "tu"}
+
+
+class Ahead(Executor):
+    """A pool whose calls cannot be taken back, and run when the test says so."""
+
+    def __init__(self):
+        self.line = queue.SimpleQueue()
+
+    def submit(self, function, /, *args):
+        future = Future()
+        future.set_running_or_notify_cancel()
+        self.line.put((future, function, args))
+        return future
+
+    def run_one(self):
+        future, function, args = self.line.get(timeout=BOUND)
+        future.set_result(function(*args))
+
+
+def test_what_a_pool_has_taken_out_of_its_line_does_not_start_past_its_deadline(dispatcher):
+    """C4: the process looks at the clock before it begins."""
+    begun = []
+    pool = Ahead()
+    producer = ExecutorProducer(lambda topic, name: begun.append(name), pool, 1, name="pool")
+    dispatcher.add(producer, "t")
+    assert dispatcher.send_request("t", "stale", ttl=1).wait(BOUND)
+    pool.run_one()
+    last = dispatcher.send_request("t", "last", ttl=FOR_EVER)
+    pool.run_one()
+    assert last.wait(BOUND)
+    assert begun == ["last"]
+    assert dispatcher.statistics().lates == 0
 
 
 def a_lock(topic):
