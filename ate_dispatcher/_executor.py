@@ -122,8 +122,10 @@ class ExecutorProducer(Producer):
         try:
             future = submit(call)
         except BaseException as error:
-            self._ate_post(call, self._ate_failed(call, error))
-            self._ate_let_go(call)
+            try:
+                self._ate_post(call, self._ate_failed(call, error))
+            finally:
+                self._ate_let_go(call)
             return
         if future is None:
             self._ate_let_go(call)
@@ -153,11 +155,13 @@ class ExecutorProducer(Producer):
         """
         call.request._waiter().discard(future.cancel)
         try:
-            outcome = self._ate_result(call, future)
-        except BaseException as error:
-            outcome = self._ate_failed(call, error)
-        self._ate_post(call, outcome)
-        self._ate_let_go(call)
+            try:
+                outcome = self._ate_result(call, future)
+            except BaseException as error:
+                outcome = self._ate_failed(call, error)
+            self._ate_post(call, outcome)
+        finally:  # the worker comes back even if the error cannot be told
+            self._ate_let_go(call)
 
     def _ate_result(self, call: _Call, future: Any) -> Optional[Outcome]:
         """Give the answer; None if the call was not begun, because nobody wants it any more."""

@@ -114,6 +114,39 @@ def test_an_error_is_an_outcome_and_frees_its_worker(dispatcher):
     assert dispatcher.send_request("t", False).gather(BOUND).values == {"pool": "back"}
 
 
+@pytest.mark.parametrize("where", ["call", "submit"])
+def test_an_error_that_cannot_be_told_frees_its_worker_and_its_resources(dispatcher, where):
+    """C5: whatever goes wrong on the way to the outcome, the next call is served."""
+
+    class Untold(ExecutorProducer):
+        def _ate_error(self, request, error, started):
+            raise RuntimeError("no way to tell it")
+
+    class Once(ThreadPoolExecutor):
+        def submit(self, function, /, *args):
+            if where == "submit" and not failed:
+                failed.append(None)
+                raise OSError("no thread to be had")
+            return super().submit(function, *args)
+
+    def work(topic, fail):
+        if fail:
+            raise OSError("unplugged")
+        return "back"
+
+    failed = []
+    producer = Untold(work, Once, 1, name="pool", resources=("bus",))
+    dispatcher.add(producer, "t")
+    untold = dispatcher.send_request("t", True, ttl=FOR_EVER)
+    if where == "submit":  # on the producer's own thread: it fails, and leaves nothing behind
+        producer.join(BOUND)
+        assert not producer.is_alive()
+        dispatcher.add(pooled(work, resources=("bus",), name="next"), "t")
+    answers = dispatcher.send_request("t", False).gather(BOUND).values
+    assert list(answers.values()) == ["back"]
+    untold.cancel()
+
+
 def test_what_waits_for_a_worker_can_expire_and_be_cancelled_unstarted(timed, clock, gate):
     """C4: until a worker is free a request counts as queued; stale work never starts."""
     begun = []
