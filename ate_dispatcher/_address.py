@@ -14,11 +14,12 @@ class Address:
     `deliver` and `control` are set once, before the address is published by a registration.
     `running` (what the agent is busy with, or None) and each counter have one writer, the agent's
     own thread, except `dropped` (let go by a bounded mailbox's policy) and `refused` (left behind
-    by a listener that ended), which are written under the agent's lock. `waiting` (what a producer
-    waits for before its work begins, or None) has the agent's thread as its only writer too.
-    `alert` tells that thread to look up before it takes the next message: priorities are in use, or
-    it is to end. Any thread may set it, to True only, before it puts what it is about. Everybody
-    else only reads.
+    by a listener that ended), which are written under the agent's lock, and `running` of an
+    `ExecutorProducer`, who says how its pool's threads write it. `waiting` (what a producer waits
+    for before its work begins, or None) has the agent's thread as its only writer too. `alert`
+    tells that thread to look up before it takes the next message: priorities are in use, or it is
+    to end. Any thread may set it, to True only, before it puts what it is about. Everybody else
+    only reads.
 
     Parameters
     ----------

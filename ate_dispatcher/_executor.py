@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from math import inf
+from operator import attrgetter
 from time import monotonic
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from ._callbacks import local
 from ._checks import check_whole
 from ._exceptions import InvalidTypeError
-from ._mailbox import STOP
-from ._outcomes import CopiedOutcome, Outcome
+from ._mailbox import STOP, Fence
+from ._outcomes import CopiedOutcome, Failure, Outcome, OutcomeStatus
 from ._producer import Producer
 from ._request import Request, working_for
 from ._resources import RESOURCES, Hold
@@ -49,6 +50,9 @@ class ExecutorProducer(Producer):
     arguments and result must be picklable, and stamps are comparable where the monotonic clock is
     one for all processes (it is on Linux, macOS and Windows), so not with a manual clock.
 
+    For a `Supervisor` the call that has run longest counts: if it hangs, the producer is given up
+    with all its calls.
+
     A pool of processes does not tell when a call begins: it counts as begun once the pool has it.
     In the pool's own line it is told as running, and does not start after its end all the same.
     What the pool has taken out of that line ahead of time does not start past its deadline, unless
@@ -81,6 +85,12 @@ class ExecutorProducer(Producer):
         self._ate_executor = executor
         self._ate_workers = max_workers or _workers_of(executor) or os.cpu_count() or 1
         self._ate_free = threading.Semaphore(self._ate_workers)
+        # The calls that are taken up and have not ended. The own thread adds, who ends one takes it
+        # out, any thread looks and copies: one call on a dict each, which is atomic.
+        self._ate_calls: Dict[_Call, None] = {}
+        # The fences met, each with the calls that were there then. The own thread adds; who finds
+        # that they have ended takes the fence out: ``pop`` is atomic too, and gives it to one only.
+        self._ate_met: Dict[Fence, Tuple[_Call, ...]] = {}
 
     @property
     def produce_dispatcher_output(self) -> Callable[..., Any]:
@@ -102,8 +112,7 @@ class ExecutorProducer(Producer):
                     self._ate_free.release()
                     if message is STOP:
                         return
-                    self._ate_settle()
-                    message.passed()
+                    self._ate_meet(message)
                 message = None
         finally:
             self._ate_settle()
@@ -119,6 +128,13 @@ class ExecutorProducer(Producer):
                 self._ate_free.release()
                 return
         call = _Call(request, hold)
+        # Shown before the flag is looked at, and who gives this producer up sets the flag before it
+        # looks at the calls: one of the two refuses it.
+        self._ate_calls[call] = None
+        if self._ate_halted:
+            self._ate_answer(request)
+            self._ate_let_go(call)
+            return
         try:
             future = submit(call)
         except BaseException as error:
@@ -144,8 +160,9 @@ class ExecutorProducer(Producer):
         now = request._home.clock()
         if not request.claim(self._ate_address, now):
             return False
+        call.thread = threading.get_ident()
         call.started = now
-        self._ate_address.running = request
+        self._ate_show()
         return True
 
     def _ate_done(self, call: _Call, future: Any) -> None:
@@ -189,12 +206,79 @@ class ExecutorProducer(Producer):
             call.request._home.put(outcome)
 
     def _ate_let_go(self, call: _Call) -> None:
-        """Give resources and worker back."""
-        if self._ate_address.running is call.request:
-            self._ate_address.running = None
+        """It has ended: give resources and worker back."""
+        self._ate_calls.pop(call, None)
+        self._ate_show()
         if call.hold is not None:
             RESOURCES.release(call.hold)
+        if self._ate_met:
+            self._ate_pass_fences()
         self._ate_free.release()
+
+    # ---- all calls at once (any thread) --------------------------------------------------------
+
+    def _ate_oldest(self) -> Optional[_Call]:
+        """Give the call that has run longest, None if none has begun."""
+        begun = [call for call in self._ate_calls.copy() if call.started is not None]
+        return min(begun, key=attrgetter("started"), default=None)
+
+    def _ate_show(self) -> None:
+        """Show what the oldest call works on, whenever one has begun or ended.
+
+        Several threads may be at it: each looks again after it has written, so that the last one to
+        write has seen how things stand.
+        """
+        while True:
+            oldest = self._ate_oldest()
+            self._ate_address.running = None if oldest is None else oldest.request
+            if self._ate_oldest() is oldest:
+                return
+
+    def _ate_meet(self, fence: Fence) -> None:
+        """Let a fence pass once the calls before it have ended; the own thread goes on."""
+        self._ate_fences.pop(fence, None)  # it waits in the mailbox no more
+        self._ate_met[fence] = tuple(self._ate_calls.copy())
+        self._ate_pass_fences()
+
+    def _ate_pass_fences(self) -> None:
+        """Pass the fences met whose calls have ended, or are given up.
+
+        Who ends a call takes it out and then looks for fences; a fence is entered before its calls
+        are looked for: one of the two finds that it was the last.
+        """
+        for fence, calls in self._ate_met.copy().items():
+            if not self._ate_gone and any(call in self._ate_calls for call in calls):
+                continue
+            if self._ate_met.pop(fence, None) is not None:
+                fence.passed()
+
+    def _ate_abandon(self, reason: str) -> None:
+        self._ate_abandoned = reason
+        self._ate_halted = True  # what has not begun never will
+        hold = self._ate_hold
+        if hold is not None:
+            hold.ring()
+        for call in self._ate_calls.copy():
+            if call.hold is not None:
+                RESOURCES.release(call.hold)
+        super()._ate_abandon(reason)
+        self._ate_pass_fences()
+
+    def _ate_reject_running(self) -> None:
+        """Answer in place of every call; one that has not begun never will."""
+        reason = f"{self.name!r} {self._ate_why_gone()}"
+        for call in self._ate_calls.copy():
+            request = call.request
+            now = request._home.clock() + 0.0  # a float of our own, whatever the clock hands out
+            row = request._rows.setdefault(self._ate_address, now)
+            if type(row) is float:
+                ended = min(now, request.deadline) if row is now else now
+                status = OutcomeStatus.REJECTED
+                request._home.put(Failure(request, self._ate_address, status, reason, None, ended))
+
+    def _ate_thread_at_work(self) -> Optional[int]:
+        oldest = self._ate_oldest()
+        return self.ident if oldest is None else oldest.thread
 
     def _ate_settle(self) -> None:
         """Wait until no call runs."""
@@ -223,14 +307,18 @@ class ExecutorProducer(Producer):
 
 
 class _Call:
-    """One call on its way through the pool. `started` is set once, by who claims it."""
+    """One call on its way through the pool.
 
-    __slots__ = ("hold", "request", "started")
+    `started`, and before it `thread`, on which it runs, are set once, by who claims it.
+    """
+
+    __slots__ = ("hold", "request", "started", "thread")
 
     def __init__(self, request: Request, hold: Optional[Hold]) -> None:
         self.request = request
         self.hold = hold
         self.started: Optional[float] = None
+        self.thread: Optional[int] = None
 
 
 class _Worker:

@@ -432,6 +432,10 @@ class Producer(Agent):
             status, now = OutcomeStatus.REJECTED, request._home.clock()
             request._home.put(Failure(request, self._ate_address, status, reason, None, now))
 
+    def _ate_thread_at_work(self) -> Optional[int]:
+        """Give the identifier of the thread that its work runs on."""
+        return self.ident
+
     def _ate_waits(self, message: Any) -> bool:
         return self._ate_address not in message._rows and not message.cancelled
 

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 import pytest
 
 from ate_dispatcher import (
+    AgentState,
     ExecutorProducer,
     InvalidArgumentError,
     InvalidTypeError,
@@ -305,6 +306,55 @@ def test_deregistering_waits_for_the_calls_that_run(dispatcher, gate):
     assert dispatcher.deregister_result_producer(producer, "t", wait=True, timeout=BOUND)
     assert all(request.wait(BOUND) for request in requests)
     producer.stop()
+
+
+def test_a_fence_waits_for_the_calls_before_it_and_keeps_nobody(dispatcher):
+    """C7, C8: later calls begin, and end or not: it passes with the last of those before it."""
+    early, late = Gate(), Gate()
+    producer = dispatcher.add(pooled(lambda topic, gate=None: gate and gate.park(), 3), "t")
+    first, second = threading.Event(), threading.Event()
+    with late, early:
+        requests = [dispatcher.send_request("t", early, ttl=FOR_EVER)]
+        early.wait_parked()
+        producer._ate_fence(first.set)
+        requests.append(dispatcher.send_request("t", late, ttl=FOR_EVER))
+        late.wait_parked()  # begun behind the first fence
+        producer._ate_fence(second.set)
+        assert dispatcher.send_request("t").wait(BOUND)  # behind both
+        assert (first.is_set(), second.is_set()) == (False, False)
+        early.open()
+        assert first.wait(BOUND)
+        assert not second.is_set()
+        late.open()
+        assert second.wait(BOUND)
+    assert all(request.wait(BOUND) for request in requests)
+
+
+def test_it_shows_its_oldest_call_until_the_last_has_ended(dispatcher):
+    """States: it is busy while any call runs, whichever began or ended last."""
+    early, late = Gate(), Gate()
+    producer = dispatcher.add(pooled(lambda topic, gate=None: gate and gate.park(), 3), "t")
+    address = producer._ate_address
+    with late, early:
+        first = dispatcher.send_request("t", early, ttl=FOR_EVER)
+        early.wait_parked()
+        second = dispatcher.send_request("t", late, ttl=FOR_EVER)
+        late.wait_parked()
+        third = dispatcher.send_request("t", ttl=FOR_EVER)
+        assert third.wait(BOUND)
+        assert address.running is first
+        assert dispatcher.states() == {"pool": AgentState.BUSY}
+        fence = threading.Event()
+        producer._ate_fence(fence.set)
+        assert dispatcher.send_request("t").wait(BOUND)
+        early.open()
+        assert first.wait(BOUND)
+        assert not fence.is_set()
+        late.open()
+        assert fence.wait(BOUND)
+        assert second.wait(BOUND)
+        assert address.running is None
+        assert dispatcher.states() == {"pool": AgentState.READY}
 
 
 def test_a_worker_may_send_and_wait_for_others(dispatcher):

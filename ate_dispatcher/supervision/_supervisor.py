@@ -490,5 +490,5 @@ def _at_work(producer: Producer, launched: float) -> Tuple[Optional[float], str]
 
 
 def _stack(producer: Producer) -> str:
-    frame = sys._current_frames().get(producer.ident or 0)
+    frame = sys._current_frames().get(producer._ate_thread_at_work() or 0)
     return "(it has just ended)" if frame is None else "".join(format_stack(frame)).rstrip()

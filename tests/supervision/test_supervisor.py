@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from ate_dispatcher import (
     AgentState,
     ATEDispatcher,
+    ExecutorProducer,
     InvalidArgumentError,
     InvalidTypeError,
     NameTakenError,
@@ -271,6 +273,87 @@ def test_one_that_hangs_is_replaced(timed, clock, supervisor, states, gate, capl
     assert ward.producer is not first
     assert timed.states() == {"dmm": READY}
     assert states.seen == [STARTING, READY, STALLED, STARTING, READY]
+
+
+@pytest.mark.parametrize("what", ["workers", "line", "resource"])
+def test_a_pool_with_a_call_that_hangs_is_replaced(timed, clock, supervisor, states, gate, what):
+    """The oldest call counts; all are REJECTED, whatever they wait for, and all is given back."""
+    begun = []
+
+    def work(topic, number):
+        begun.append(number)
+        if number < 4:
+            hang_here(gate)
+        return number
+
+    with ThreadPoolExecutor(1) as one:
+        options = {
+            "workers": lambda: (ThreadPoolExecutor, 3),  # 3 begin, one waits in the mailbox
+            "line": lambda: (one, 3),  # one begins, 2 wait in the pool's line
+            "resource": lambda: (ThreadPoolExecutor, 3),  # one begins, one waits for the resource
+        }[what]
+        resources = ("GPIB0",) if what == "resource" else ()
+        ward = supervisor.run(
+            lambda: ExecutorProducer(work, *options(), name="dmm", resources=resources),
+            "t",
+            restart=policy(),
+            stall_after=5.0,
+        )
+        states.until(READY)
+        first = ward.producer
+        assert timed.send_request("t", 9).wait(BOUND)
+        settled(supervisor)
+        requests = [timed.send_request("t", 0, ttl=LONG)]
+        gate.wait_parked(1)
+        clock.advance(4.0)
+        settled(supervisor)
+        requests += [timed.send_request("t", number, ttl=LONG) for number in range(1, 4)]
+        hang = 3 if what == "workers" else 1
+        gate.wait_parked(hang)
+        clock.advance(1.1)
+        outcomes = [request.gather(BOUND).outcomes[0] for request in requests]
+        assert [o.status for o in outcomes] == [OutcomeStatus.REJECTED] * 4
+        reason = "'dmm' stalled: it has been at work on 't' for 5.1 s"
+        assert all(reason in o.reason for o in outcomes)
+        settled(supervisor)
+        assert "in hang_here" in ward.report
+        passed = threading.Event()
+        first._ate_fence(passed.set)  # it is gone, for everybody else
+        assert passed.wait(BOUND)
+        clock.advance(1.0)
+        states.until(STALLED)
+        states.until(READY)
+        last = timed.send_request("t", 5, ttl=LONG)
+        if what == "line":  # the caller's one thread hangs still
+            gate.open()
+        assert last.gather(BOUND).values == {"dmm": 5}
+        gate.open()
+        first.join(BOUND)
+    assert sorted(begun) == [*range(hang), 5, 9]
+
+
+def test_a_fence_that_met_a_hanging_call_passes_when_the_pool_is_given_up(
+    timed, clock, supervisor, states, gate
+):
+    """C8: who waits for it waits no longer than for any producer that is given up."""
+    ward = supervisor.run(
+        lambda: ExecutorProducer(lambda topic, hang: hang and gate.park(), ThreadPoolExecutor, 2),
+        "t",
+        restart=Restart(0),
+        stall_after=5.0,
+    )
+    producer, passed = ward.producer, threading.Event()
+    timed.send_request("t", True, ttl=LONG)
+    gate.wait_parked(1)
+    producer._ate_fence(passed.set)
+    assert timed.send_request("t", False).wait(BOUND)  # behind the fence: it has been met
+    assert not passed.is_set()
+    settled(supervisor)
+    clock.advance(5.0)
+    assert passed.wait(BOUND)
+    assert ward.wait(BOUND)
+    gate.open()
+    producer.join(BOUND)
 
 
 def test_a_hang_that_ends_after_all_changes_nothing(timed, clock, supervisor, states, gate):
