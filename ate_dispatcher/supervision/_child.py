@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from time import monotonic
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 from .._callbacks import Callbacks
 from .._exceptions import InvalidTypeError
@@ -38,6 +38,7 @@ from ._dialogue import (
     Ready,
     Skipped,
     Unready,
+    heading,
     pack,
     pieces,
     raised,
@@ -58,8 +59,9 @@ def serve(pipe: Any, factory: bytes, grace: float) -> None:
 class _Child:
     """One producer and the pipe.
 
-    `_current` is written by the listening thread (a call comes) and by the producer's (it is
-    answered), never both at once: the parent sends the next call after the answer to the last.
+    `_current`, the number of the call and its request, is written by the listening thread (a call
+    comes) and by the producer's (it is answered), never both at once: the parent sends the next
+    call after the answer to the last.
     """
 
     def __init__(self, pipe: Any, grace: float) -> None:
@@ -69,7 +71,7 @@ class _Child:
         self._callbacks = Callbacks("callbacks")
         self._home = ReturnAddress(self._put, monotonic, self._callbacks)
         self._producer: Optional[Producer] = None
-        self._current: Optional[Request] = None
+        self._current: Optional[Tuple[int, Request]] = None
 
     def run(self, factory: bytes) -> int:
         threading.Thread(target=self._listen, name="pipe", daemon=True).start()
@@ -96,8 +98,8 @@ class _Child:
 
     # ---- to the parent -------------------------------------------------------------------------
 
-    def _say(self, message: Any) -> None:
-        data = pack(message)
+    def _say(self, message: Any, call: int = 0, last: bool = True) -> None:
+        data = pack(message, call, last)
         with self._saying, contextlib.suppress(
             OSError
         ):  # the parent has gone: `_listen` sees to it
@@ -115,25 +117,31 @@ class _Child:
         if isinstance(message, Outcome):
             self._answer(message)
         elif isinstance(message, Cancel):
-            self._say(CancelAll())
+            current = self._current
+            if current is not None:
+                self._say(CancelAll(), current[0], last=False)
         elif isinstance(message, Probe):
             message.answer()
 
     def _answer(self, outcome: Outcome) -> None:
+        current = self._current
+        if current is None or outcome._request is not current[1]:
+            return
+        call = current[0]
         final = outcome.status is not OutcomeStatus.PARTIAL
         if final:
             self._current = None
         if isinstance(outcome, Failure):
             error = outcome.exception
             if isinstance(error, Exception):
-                self._say(Raised(raised(error), outcome.reason, outcome.traceback))
+                self._say(Raised(raised(error), outcome.reason, outcome.traceback), call)
             return  # anything else ends this process, whose exit code says it
         try:
-            self._say(Answer(outcome.value, not final, outcome.streamed))
+            self._say(Answer(outcome.value, not final, outcome.streamed), call, final)
         except InvalidTypeError as error:
             if not final:
                 raise  # out of the loop over the stream, which ends it
-            self._say(Raised(error, f"the result cannot be used: {error}", ""))
+            self._say(Raised(error, f"the result cannot be used: {error}", ""), call)
 
     # ---- from the parent -----------------------------------------------------------------------
 
@@ -145,23 +153,25 @@ class _Child:
             except (EOFError, OSError):
                 self._leave_alone()
                 return
+            if data is None:
+                continue
+            call = heading(data).call
             try:
-                if data is not None:
-                    self._handle(unpack(data))
+                self._handle(unpack(data), call)
             except InvalidTypeError as error:
-                self._say(Raised(error, str(error), ""))
+                self._say(Raised(error, str(error), ""), call)
 
-    def _handle(self, message: Any) -> None:
+    def _handle(self, message: Any, call: int) -> None:
         if isinstance(message, Call):
-            self._begin(message)
+            self._begin(message, call)
         elif isinstance(message, CallOff):
-            self._call_off()
+            self._call_off(call)
         elif isinstance(message, MakeSafe) and self._producer is not None:
-            self._producer._ate_address.control(Fence(self._make_safe))
+            self._producer._ate_address.control(Fence(lambda: self._make_safe(call)))
         elif isinstance(message, Leave) and self._producer is not None:
             self._producer.stop()
 
-    def _begin(self, call: Call) -> None:
+    def _begin(self, call: Call, number: int) -> None:
         assert self._producer is not None  # a call comes after `Ready`
         address = self._producer._ate_address
         options = Options(tags=call.tags) if call.tags else None
@@ -176,20 +186,23 @@ class _Child:
             call.kwargs or None,
         )
         request.scatter((address,), now)
-        self._current = request
+        self._current = (number, request)
         address.deliver(request)
-        address.control(Fence(lambda: self._done(request)))
+        address.control(Fence(lambda: self._done(number)))
 
-    def _done(self, request: Request) -> None:
+    def _done(self, number: int) -> None:
         """On the producer's thread, behind the request: it has answered, or never began."""
-        if self._current is request:
+        current = self._current
+        if current is not None and current[0] == number:
             self._current = None
-            self._say(Skipped())
+            self._say(Skipped(), number)
 
-    def _call_off(self) -> None:
-        request = self._current
-        if request is None:
+    def _call_off(self, call: Optional[int] = None) -> None:
+        """End the request of that call, or whichever there is."""
+        current = self._current
+        if current is None or call not in (None, current[0]):
             return
+        request = current[1]
         request._cancelled = True
         request.close_rows(
             lambda address, started: Failure(
@@ -199,15 +212,15 @@ class _Child:
         request.status = RequestStatus.CANCELLED
         request._told()
 
-    def _make_safe(self) -> None:
+    def _make_safe(self, call: int) -> None:
         """On the producer's thread, which does it once."""
         assert self._producer is not None
         self._producer._ate_make_safe()
         error = self._producer._ate_safe_error
         if error is None:
-            self._say(Answer(None))
+            self._say(Answer(None), call)
         else:
-            self._say(Raised(raised(error), f"{type(error).__name__}: {error}", ""))
+            self._say(Raised(raised(error), f"{type(error).__name__}: {error}", ""), call)
 
     def _leave_alone(self) -> None:
         """The parent has gone: end, well if the producer can, but end."""

@@ -1,12 +1,14 @@
 """What a `ProcessProducer` and its child process say to each other, and in which form.
 
 Both ends are one program on one machine, joined by a pipe that nobody else holds: pickle is the
-form. A message that cannot be pickled is refused where it is made, with the reason.
+form. A message that cannot be pickled is refused where it is made, with the reason. In front of it
+stands to which call it belongs, which can be read even if the message does not come back.
 """
 
 from __future__ import annotations
 
 import pickle
+import struct
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -19,6 +21,7 @@ __all__ = [
     "Call",
     "CallOff",
     "CancelAll",
+    "Heading",
     "Incoming",
     "Leave",
     "MakeSafe",
@@ -26,6 +29,7 @@ __all__ = [
     "Ready",
     "Skipped",
     "Unready",
+    "heading",
     "pack",
     "pieces",
     "raised",
@@ -36,6 +40,20 @@ __all__ = [
 PIECE = 16_384
 """Bytes of a message that are sent together, as many as a `Connection` writes in one go: there
 whole, or not yet."""
+
+
+class Heading(NamedTuple):
+    """What stands in front of a message: its call, and whether nothing more comes of that.
+
+    Calls are counted from 1; what belongs to none has 0. What does not belong to the present call
+    came too late, and is dropped.
+    """
+
+    call: int
+    last: bool
+
+
+_HEADING = struct.Struct("<Q?")
 
 
 class Call(NamedTuple):
@@ -97,8 +115,8 @@ class Skipped(NamedTuple):
     """From the child: it had been called off, or its time had passed, before it began."""
 
 
-def pack(message: Any) -> bytes:
-    """Pickle a message, or say what in it cannot be.
+def pack(message: Any, call: int = 0, last: bool = True) -> bytes:
+    """Pickle a message and put its heading in front, or say what in it cannot be pickled.
 
     Copied out of the pickler's buffer: a view of that, kept in a cycle by some traceback, makes
     Python 3.13 complain when both are collected.
@@ -109,7 +127,7 @@ def pack(message: Any) -> bytes:
         It holds something that has no pickled form.
     """
     try:
-        return bytes(ForkingPickler.dumps(message))
+        return _HEADING.pack(call, last) + ForkingPickler.dumps(message)
     except Exception as error:
         raise InvalidTypeError(f"no pickled form of it: {error}") from error
 
@@ -139,7 +157,12 @@ class Incoming:
         return whole
 
 
-def unpack(data: Any) -> Any:
+def heading(data: bytes) -> Heading:
+    """Give what stands in front of a message."""
+    return Heading(*_HEADING.unpack_from(data))
+
+
+def unpack(data: bytes) -> Any:
     """Give the message back.
 
     Raises
@@ -148,7 +171,7 @@ def unpack(data: Any) -> Any:
         It holds something that does not come back from its pickled form here.
     """
     try:
-        return pickle.loads(data)
+        return pickle.loads(memoryview(data)[_HEADING.size :])
     except Exception as error:
         raise InvalidTypeError(
             f"what another process sent cannot be read here: {type(error).__name__}: {error}"

@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from .._exceptions import ProcessLostError
 from ._child import serve
-from ._dialogue import Incoming, Leave, pack, pieces, unpack
+from ._dialogue import Incoming, Leave, pack, pieces
 
 __all__ = ["Link"]
 
@@ -77,9 +77,9 @@ class Link:
         """Whether the child has ended, without waiting."""
         return bool(wait([self._process.sentinel], 0))
 
-    def say(self, message: Any, within: float) -> None:
+    def say(self, message: Any, within: float, call: int = 0) -> None:
         """Send a message; a child that does not read it within so many seconds is killed."""
-        data = pack(message)
+        data = pack(message, call)
         limit = None
         timer = None
         if len(data) > SMALL:
@@ -112,8 +112,8 @@ class Link:
                     self.kill()
                     return
 
-    def hear(self, within: float, wake: Any, doing: str) -> Any:
-        """Wait for a message.
+    def hear(self, within: float, wake: Any, doing: str) -> Optional[bytes]:
+        """Wait for a message, still packed.
 
         None if `wake` could be read, or the time passed, before, or if only a piece of it has come:
         the caller looks at its limits, and comes for the next.
@@ -125,8 +125,7 @@ class Link:
                 piece = self._pipe.recv_bytes()
             except (EOFError, OSError):
                 raise self.lost(doing) from None
-            data = self._incoming.add(piece)
-            return None if data is None else unpack(data)
+            return self._incoming.add(piece)
         if self._process.sentinel in found:
             raise self.lost(doing)
         return None

@@ -22,7 +22,19 @@ from .._exceptions import (
 from .._outcomes import Failure
 from .._producer import Producer
 from .._request import Request, current_request
-from ._dialogue import Answer, Call, CallOff, CancelAll, MakeSafe, Raised, Ready, Skipped, Unready
+from ._dialogue import (
+    Answer,
+    Call,
+    CallOff,
+    CancelAll,
+    MakeSafe,
+    Raised,
+    Ready,
+    Skipped,
+    Unready,
+    heading,
+    unpack,
+)
 from ._link import Link
 
 __all__ = ["ProcessProducer"]
@@ -93,6 +105,8 @@ class ProcessProducer(Producer):
         self._ate_start_within = float(start_within)
         self._ate_link: Optional[Link] = None
         self._ate_safe_over_there = False
+        # The number of the present call; what the child says of an earlier one is dropped.
+        self._ate_number = 0
         self._ate_called_off = False
         self._ate_limit = inf
         # What ends a wait for the child; written by whoever ends a request, under the lock, which
@@ -132,11 +146,12 @@ class ProcessProducer(Producer):
         link = self._ate_await_ready(request)
         request.check()
         remaining = request.remaining()
+        self._ate_number += 1
         self._ate_called_off = False
         self._ate_limit = monotonic() + remaining + self._ate_grace
         call = Call(topic, args, kwargs, remaining, dict(request.tags))
         try:
-            link.say(call, remaining + self._ate_grace)
+            link.say(call, remaining + self._ate_grace, self._ate_number)
         except ProcessLostError:
             self._ate_replace()
             raise
@@ -148,16 +163,18 @@ class ProcessProducer(Producer):
         link = self._ate_link
         if link is None or not link.ready or link.ended():
             raise ProcessLostError(f"{self.name!r} has no process that could be made safe")
-        link.say(MakeSafe(), self._ate_grace)
+        self._ate_number += 1
+        link.say(MakeSafe(), self._ate_grace, self._ate_number)
         limit = monotonic() + self._ate_grace
         while monotonic() < limit:
-            message = link.hear(limit - monotonic(), self._ate_ears, "it was made safe")
-            if message is None:
+            data = link.hear(limit - monotonic(), self._ate_ears, "it was made safe")
+            if data is None or heading(data).call != self._ate_number:
                 self._ate_drain_wakes()
-            elif isinstance(message, Raised):
+                continue
+            message = unpack(data)
+            if isinstance(message, Raised):
                 raise _with_trace(message.error, message.trace, message.reason)
-            else:
-                return
+            return
         raise ProcessLostError(f"{self.name!r} was not safe within {self._ate_grace:g} s")
 
     def _ate_has_safe_state(self) -> bool:
@@ -165,24 +182,60 @@ class ProcessProducer(Producer):
 
     def _ate_stream(self, request: Request, answer: Answer) -> Generator[Any, None, Any]:
         """Yield what the child yields; told to close, have it close its own."""
-        try:
-            while answer.partial:
-                yield answer.value
-                answer = self._ate_hear_answer(request)
-        except GeneratorExit:
-            self._ate_call_off()
+        while answer.partial:
             try:
-                while self._ate_hear_answer(request).partial:
-                    pass
-            except Exception as error:  # its own error has nobody left to go to
-                logger.debug("the stream of %r ended with %r", self.name, error)
-            raise
+                yield answer.value
+            except GeneratorExit:
+                self._ate_call_off()
+                try:
+                    while self._ate_hear_answer(request).partial:
+                        pass
+                except Exception as error:  # its own error has nobody left to go to
+                    logger.debug("the stream of %r ended with %r", self.name, error)
+                raise
+            answer = self._ate_hear_answer(request)
         return answer.value
 
     # ---- the conversation ----------------------------------------------------------------------
 
     def _ate_hear_answer(self, request: Request) -> Answer:
-        """Wait for what the child answers; pass on that it is called off; end it in the end."""
+        """Wait for what the child answers: the result, or one value of a stream.
+
+        A value that cannot be read here ends the stream. The child is called off and heard to its
+        last word, so that the next call finds it idle.
+        """
+        unread: Optional[InvalidTypeError] = None
+        try:
+            while True:
+                data = self._ate_hear(request)
+                last = heading(data).last
+                if unread is not None:
+                    if last:
+                        raise unread
+                    continue
+                try:
+                    message = unpack(data)
+                except InvalidTypeError as error:
+                    if last:
+                        raise
+                    unread = error
+                    self._ate_call_off()
+                    continue
+                if isinstance(message, Answer):
+                    return message
+                if isinstance(message, Raised):
+                    raise _with_trace(message.error, message.trace, message.reason)
+                if isinstance(message, CancelAll):
+                    request.cancel()
+                elif isinstance(message, Skipped):
+                    request.check()
+                    topic = request.topic
+                    raise WorkCalledOffError(f"the time for {topic!r} had passed over there")
+        finally:
+            unread = None  # its traceback leads back to this frame: a cycle
+
+    def _ate_hear(self, request: Request) -> bytes:
+        """Wait for a message of this call; pass on that it is called off; end it in the end."""
         link = self._ate_link
         assert link is not None
         while True:
@@ -203,19 +256,12 @@ class ProcessProducer(Producer):
                     f"{request.topic!r} {self._ate_grace:g} s after the end of the request"
                 )
             try:
-                message = link.hear(left, self._ate_ears, f"it worked on {request.topic!r}")
-            except ProcessLostError:
+                data = link.hear(left, self._ate_ears, f"it worked on {request.topic!r}")
+            except Exception:  # whatever it is, nobody knows any more what the child is at
                 self._ate_replace()
                 raise
-            if isinstance(message, Answer):
-                return message
-            if isinstance(message, Raised):
-                raise _with_trace(message.error, message.trace, message.reason)
-            if isinstance(message, CancelAll):
-                request.cancel()
-            elif isinstance(message, Skipped):
-                request.check()
-                raise WorkCalledOffError(f"the time for {request.topic!r} had passed over there")
+            if data is not None and heading(data).call == self._ate_number:
+                return data
             self._ate_drain_wakes()
 
     def _ate_call_off(self) -> None:
@@ -225,7 +271,7 @@ class ProcessProducer(Producer):
         self._ate_called_off = True
         self._ate_limit = min(self._ate_limit, monotonic() + self._ate_grace)
         try:
-            self._ate_link.say(CallOff(), self._ate_grace)
+            self._ate_link.say(CallOff(), self._ate_grace, self._ate_number)
         except ProcessLostError:
             pass  # the next look at the pipe says so
 
@@ -246,7 +292,8 @@ class ProcessProducer(Producer):
                         f"the process of {self.name!r} was not ready within "
                         f"{self._ate_start_within:g} s and was killed"
                     )
-                message = link.hear(left, self._ate_ears, "it was being started")
+                data = link.hear(left, self._ate_ears, "it was being started")
+                message = None if data is None else unpack(data)
                 if isinstance(message, Ready):
                     link.ready = True
                     self._ate_safe_over_there = message.has_safe_state

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ate_dispatcher import Producer, WorkRejectedError, current_request
+from ate_dispatcher.supervision._dialogue import Answer, CancelAll, Raised
 
 FOR_EVER = threading.Event()
 
@@ -132,6 +133,32 @@ class Instrument(Producer):
     def stream(self, count):
         yield from range(count)
         return count
+
+    def garbled(self, count):
+        """Values of which one does not come back, and then without end."""
+        try:
+            yield from range(count)
+            yield ArgumentError(3, "out of range")
+            while True:
+                yield "later"
+        finally:
+            self.write("closed")
+
+    def garbled_to_the_end(self):
+        yield ArgumentError(3, "out of range")
+        return ArgumentError(4, "out of range")
+
+    def garbled_answer(self):
+        return ArgumentError(3, "out of range")
+
+    def belated(self):
+        """Say something of a call that is over, as if it had been on its way."""
+        child = self._ate_watcher.__self__
+        for last in (False, True):
+            child._say(CancelAll(), self.calls - 1, last=False)
+            child._say(Raised(OSError("belated"), "belated", ""), self.calls - 1, last)
+            child._say(Answer("belated", not last), self.calls - 1, last)
+        return "in time"
 
     def endless(self):
         try:

@@ -260,6 +260,50 @@ def test_an_error_on_the_way_out_of_a_stream_is_not_told_of_the_next_request(dis
     assert outcome.reason.startswith("InvalidTypeError: no pickled form of it: a handle")
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_value_that_does_not_come_back_ends_its_stream_alone(dispatcher, tmp_path, count):
+    """The error of that request; the next ones get their own answers, from the same process."""
+    journal, producer = journaling(tmp_path, grace=BOUND)
+    dispatcher.add(producer, "t")
+    pid = dispatcher.send_request("t", "pid", ttl=LONG).gather(BOUND).values["dmm"]
+    garbled = dispatcher.send_request("t", "garbled", count, ttl=LONG)
+    after = [dispatcher.send_request("t", "echo", number, ttl=LONG) for number in range(3)]
+    (outcome,) = garbled.gather(BOUND).outcomes
+    assert (outcome.status, type(outcome.exception)) == (OutcomeStatus.ERROR, InvalidTypeError)
+    assert "what another process sent cannot be read here: TypeError: " in outcome.reason
+    assert garbled.values == ({"dmm": list(range(count))} if count else {})
+    for number, request in enumerate(after):
+        assert request.gather(BOUND).values == {"dmm": ((number,), {})}
+    assert producer.pid == pid
+    assert "closed" in journal.read_text()
+
+
+@pytest.mark.parametrize("what", ["garbled_answer", "garbled_to_the_end"])
+def test_an_answer_that_does_not_come_back_is_the_last_word(ask, child, what):
+    """Nothing more is waited for: the process is kept."""
+    pid = child.pid
+    outcome = ask(what)
+    assert (outcome.status, type(outcome.exception)) == (OutcomeStatus.ERROR, InvalidTypeError)
+    assert ask("number").value == 3
+    assert child.pid == pid
+
+
+def test_what_is_said_of_an_earlier_call_is_dropped(ask):
+    """Be it an answer, an error, or its being cancelled."""
+    assert ask("belated").value == "in time"
+    assert ask("number").value == 3
+
+
+def test_what_is_said_of_an_earlier_call_does_not_count_as_made_safe(child):
+    """Nor is it the word that the safe state waits for."""
+    link = child._ate_link
+    child._ate_number += 1
+    link.say(Call("t", ("number",), {}, 60.0, {}), BOUND, child._ate_number)
+    child._ate_grace = BOUND
+    child.safe_state()
+    assert not link._pipe.poll()
+
+
 @pytest.mark.parametrize("ttl", [3e9, 1e15, float("inf")])
 def test_a_deadline_may_be_further_than_the_platform_can_wait(ask, ttl):
     """Months, ages, none."""
@@ -275,7 +319,7 @@ def test_what_arrives_too_late_over_there_is_skipped():
         producer.start()
         said = []
         for seconds in (1e-12, 60.0):
-            child._begin(Call("t", ("number",), {}, seconds, {}))
+            child._begin(Call("t", ("number",), {}, seconds, {}), 1)
             assert ours.poll(BOUND)
             said.append(unpack(ours.recv_bytes()))
         assert said == [Skipped(), Answer(1)]
