@@ -68,6 +68,7 @@ class _Child:
         self._pipe = pipe
         self._grace = grace
         self._saying = threading.Lock()  # a message is written whole; no user code runs under it
+        self._ending = threading.Lock()  # answered and called off at once, a request ends once
         self._callbacks = Callbacks("callbacks")
         self._home = ReturnAddress(self._put, monotonic, self._callbacks)
         self._producer: Optional[Producer] = None
@@ -118,8 +119,9 @@ class _Child:
             self._answer(message)
         elif isinstance(message, Cancel):
             current = self._current
-            if current is not None:
+            if current is not None and message.request is current[1]:
                 self._say(CancelAll(), current[0], last=False)
+                self._end(current[1])
         elif isinstance(message, Probe):
             message.answer()
 
@@ -127,10 +129,38 @@ class _Child:
         current = self._current
         if current is None or outcome._request is not current[1]:
             return
-        call = current[0]
+        call, request = current
         final = outcome.status is not OutcomeStatus.PARTIAL
         if final:
             self._current = None
+        self._say_outcome(outcome, call, final)
+        if final:
+            self._end(request, outcome)
+
+    def _end(self, request: Request, outcome: Optional[Outcome] = None) -> None:
+        """End a request as a dispatcher does: it is answered, or called off. Any thread."""
+        closed = []
+        with self._ending:
+            if request.status is not RequestStatus.OPEN:
+                return
+            if outcome is None:
+                status, row, reason = RequestStatus.CANCELLED, OutcomeStatus.CANCELLED, "called off"
+                request._cancelled = True
+            else:
+                status, row, reason = RequestStatus.EXPIRED, OutcomeStatus.TIMEOUT, "late"
+                if request.accept(outcome):
+                    status = RequestStatus.COMPLETE
+                    closed = [outcome]
+            if status is not RequestStatus.COMPLETE:
+                closed += request.close_rows(
+                    lambda address, started: Failure(request, address, row, reason, started)
+                )
+            for each in closed:
+                each._request = None  # or request and outcomes would form a cycle
+            request.status = status
+        request._told()
+
+    def _say_outcome(self, outcome: Outcome, call: int, final: bool) -> None:
         if isinstance(outcome, Failure):
             error = outcome.exception
             if isinstance(error, Exception):
@@ -202,15 +232,7 @@ class _Child:
         current = self._current
         if current is None or call not in (None, current[0]):
             return
-        request = current[1]
-        request._cancelled = True
-        request.close_rows(
-            lambda address, started: Failure(
-                request, address, OutcomeStatus.CANCELLED, "called off", started
-            )
-        )
-        request.status = RequestStatus.CANCELLED
-        request._told()
+        self._end(current[1])
 
     def _make_safe(self, call: int) -> None:
         """On the producer's thread, which does it once."""

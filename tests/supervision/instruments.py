@@ -119,6 +119,26 @@ class Instrument(Producer):
         request = current_request()
         return request.remaining(), dict(request.tags), request.topic
 
+    def keep(self):
+        """Keep the request beyond its end, and say what becomes of it."""
+        self.kept = current_request()
+        self.ends = []
+        self.kept.add_done_callback(lambda request: self.ends.append(request.status.name))
+        return self.kept.status.name, self.kept.cancelled
+
+    def cancel_and_keep(self):
+        self.keep()
+        current_request().cancel()
+
+    def cancel_kept(self):
+        """Cancel the request that was kept, and say how it stands."""
+        kept, told = self.kept, threading.Event()
+        kept.cancel()
+        kept.add_done_callback(lambda request: told.set())
+        assert told.wait(30)
+        remaining = kept.remaining()
+        return kept.status.name, kept.cancelled, remaining, kept.wait(30), self.ends
+
     def nap(self, file):
         announce(file)
         slept = current_request().sleep(1000)

@@ -31,13 +31,24 @@ from ate_dispatcher import (
     InvalidArgumentError,
     InvalidTypeError,
     Observer,
+    Outcome,
     OutcomeStatus,
     ProcessLostError,
     RequestStatus,
 )
+from ate_dispatcher._messages import Cancel
 from ate_dispatcher.supervision import ProcessProducer, Supervisor, _link
 from ate_dispatcher.supervision._child import _Child
-from ate_dispatcher.supervision._dialogue import PIECE, Answer, Call, Skipped, pack, unpack
+from ate_dispatcher.supervision._dialogue import (
+    PIECE,
+    Answer,
+    Call,
+    CancelAll,
+    Skipped,
+    heading,
+    pack,
+    unpack,
+)
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
 
 BOUND = 60  # seconds that anything may take before a test gives up on it
@@ -223,6 +234,55 @@ def test_a_hook_can_cancel_its_request_for_everybody(dispatcher, child):
     request = dispatcher.send_request("t", "cancel", ttl=LONG).gather(BOUND)
     assert request.status is RequestStatus.CANCELLED
     assert dispatcher.send_request("t", "number", ttl=LONG).gather(BOUND).values == {"dmm": 3}
+
+
+def test_a_request_ends_over_there_with_its_answer(ask):
+    """Cancelled by whoever still has it, it is no other's end; waits and callbacks are told."""
+    assert ask("keep").value == ("OPEN", False)
+    outcome = ask("cancel_kept")
+    assert outcome.status is OutcomeStatus.OK
+    assert outcome.value == ("COMPLETE", True, 0.0, True, ["COMPLETE"])
+
+
+def test_a_request_cancelled_over_there_ends_cancelled_there(dispatcher, child, ask):
+    """Even if its hook comes back before the parent has said a word."""
+    request = dispatcher.send_request("t", "cancel_and_keep", ttl=LONG).gather(BOUND)
+    assert request.status is RequestStatus.CANCELLED
+    assert ask("cancel_kept").value == ("CANCELLED", True, 0.0, True, ["CANCELLED"])
+
+
+def test_a_cancel_of_a_request_that_is_answered_is_not_said():
+    """The parent would hear it while it waits for another."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        child = _Child(theirs, 1.0)
+        child._producer = Instrument()  # never started: nothing is answered meanwhile
+        requests = []
+        for number in (1, 2):
+            child._begin(Call("t", ("number",), {}, 60.0, {}), number)
+            requests.append(child._current[1])
+        child._put(Cancel(requests[0]))
+        assert not ours.poll()
+        child._put(Cancel(requests[1]))
+        data = ours.recv_bytes()
+        assert (heading(data), unpack(data)) == ((2, False), CancelAll())
+
+
+def test_a_request_that_is_answered_late_ends_expired_over_there():
+    """As it does here; the answer is sent all the same, and judged by the parent."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        child = _Child(theirs, 1.0)
+        child._producer = producer = Instrument()  # never started
+        child._begin(Call("t", ("number",), {}, 60.0, {}), 1)
+        _, request = child._current
+        now = time.monotonic()
+        assert request.claim(producer._ate_address, now)
+        child._put(Outcome(request, producer._ate_address, 1, now, request.deadline + 1.0))
+        assert unpack(ours.recv_bytes()) == Answer(1)
+        assert request.wait(0)
+        assert request.status is RequestStatus.EXPIRED
+        assert request.outcomes[0].status is OutcomeStatus.TIMEOUT
 
 
 def test_a_hook_that_would_wait_for_itself_is_told(ask):
