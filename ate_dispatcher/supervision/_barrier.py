@@ -10,6 +10,7 @@ from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import Any, Callable, Iterable, List, Optional, Tuple
 
+from .._agent import FATAL
 from .._checks import check_seconds, check_sites
 from .._exceptions import (
     InvalidArgumentError,
@@ -281,7 +282,7 @@ def _sites_of(request: Request) -> List[Any]:
 
 def _own_copy(error: BaseException) -> BaseException:
     """Give an error for one more thread to raise: each thread writes its traceback into its own."""
-    if not isinstance(error, Exception):  # SystemExit ends the agent that the action ran on alone
+    if isinstance(error, FATAL):  # that ends the agent that the action ran on alone
         return SiteBarrierError(f"the action ended the thread it ran on: {error!r}")
     try:
         own = copy.copy(error)
@@ -289,5 +290,6 @@ def _own_copy(error: BaseException) -> BaseException:
         return error
     if type(own) is not type(error):
         return error
-    own.__cause__ = error.__cause__
+    # Not by the error's own class: that of a frozen dataclass lets nothing be set.
+    BaseException.__setattr__(own, "__cause__", error.__cause__)
     return own.with_traceback(None)

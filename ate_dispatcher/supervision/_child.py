@@ -17,6 +17,7 @@ import threading
 from time import monotonic
 from typing import Any, Optional, Tuple
 
+from .._agent import FATAL
 from .._callbacks import Callbacks
 from .._exceptions import InvalidTypeError
 from .._mailbox import Fence
@@ -163,9 +164,9 @@ class _Child:
     def _say_outcome(self, outcome: Outcome, call: int, final: bool) -> None:
         if isinstance(outcome, Failure):
             error = outcome.exception
-            if isinstance(error, Exception):
+            if error is not None and not isinstance(error, FATAL):
                 self._say(Raised(raised(error), outcome.reason, outcome.traceback), call)
-            return  # anything else ends this process, whose exit code says it
+            return  # what fails the producer ends this process, whose exit code says it
         try:
             self._say(Answer(outcome.value, not final, outcome.streamed), call, final)
         except InvalidTypeError as error:

@@ -303,7 +303,7 @@ class ProcessProducer(Producer):
                     self._ate_drain_wakes()
                     if request is not None and request.cancelled:
                         break
-        except Exception:
+        except BaseException:
             self._ate_close_link()
             raise
         return link
@@ -384,5 +384,6 @@ class _ChildTraceback(Exception):
 
 
 def _with_trace(error: BaseException, trace: str, reason: str = "") -> BaseException:
-    error.__cause__ = _ChildTraceback(trace, reason)
+    # Not by the error's own class: that of a frozen dataclass lets nothing be set.
+    BaseException.__setattr__(error, "__cause__", _ChildTraceback(trace, reason))
     return error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -33,6 +35,11 @@ class ArgumentError(Exception):
 
     def __init__(self, channel, text):
         super().__init__(f"{channel}: {text}")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """Lets nothing be set."""
 
 
 class Instrument(Producer):
@@ -105,6 +112,16 @@ class Instrument(Producer):
 
     def mistype(self):
         return 1 + "1"
+
+    def call_off(self):
+        raise asyncio.CancelledError("called off")
+
+    def leave_stream(self):
+        yield 1
+        raise GeneratorExit("left")
+
+    def freeze(self):
+        raise Frozen
 
     def strange(self):
         raise ArgumentError(3, "out of range")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import logging
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from instruments import (
+    Frozen,
     Instrument,
     Interrupted,
     LateStart,
@@ -115,6 +117,25 @@ def test_an_error_is_the_same_error_with_its_traceback_over_there(ask):
     assert "instruments.py" in outcome.traceback
     assert 'return {}["missing"]' in outcome.traceback
     assert ask("number").value == 3
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "said"),
+    [
+        ("call_off", asyncio.CancelledError, "CancelledError: called off"),
+        ("leave_stream", GeneratorExit, "GeneratorExit: left"),
+        ("freeze", Frozen, "Frozen: "),
+    ],
+)
+def test_an_unusual_error_is_the_same_error_and_the_process_goes_on(ask, child, what, kind, said):
+    """C5: only SystemExit and KeyboardInterrupt end anything."""
+    pid = child.pid
+    outcome = ask(what)
+    assert (outcome.status, type(outcome.exception)) == (OutcomeStatus.ERROR, kind)
+    assert outcome.reason == said
+    assert "instruments.py" in outcome.traceback
+    assert ask("number").value == 3
+    assert child.pid == pid
 
 
 def test_a_mistake_is_worded_where_it_was_made(ask):

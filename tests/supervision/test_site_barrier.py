@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import gc
 import threading
 import weakref
@@ -112,6 +114,24 @@ def test_its_error_is_everybodys(dispatcher):
     assert [str(o.exception) for o in request.failed] == ["chamber door is open"] * 3
     assert len({id(o.exception) for o in request.failed}) == 3
     assert all(type(o.exception) is OSError for o in request.failed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Lets nothing be set."""
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, Frozen])
+def test_an_unusual_error_is_everybodys_too(dispatcher, kind):
+    """C5: one that ends no thread, or that lets nothing be set."""
+
+    def action():
+        raise kind
+
+    barrier = SiteBarrier(action)
+    add(dispatcher, barrier, 0, 1, 2)
+    request = dispatcher.send_request("t", ttl=LONG).gather(BOUND)
+    assert [type(o.exception) for o in request.failed] == [kind] * 3
 
 
 def test_an_error_of_the_action_is_no_cycle(dispatcher):
