@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import threading
+from functools import partial
 from math import inf
 from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX
@@ -127,8 +128,10 @@ class Supervisor:
     Notes
     -----
     One thread, which sleeps until something happens or falls due. It ends with `stop` or with the
-    dispatcher. Factories run on it (the first time on the caller's), so that what may take long
-    belongs into ``on_start``.
+    dispatcher. A factory runs on the caller's thread the first time and on a short-lived one of its
+    own later: if it hangs there, its producer stays down, and all others are seen to. What it gives
+    when supervision is over is thrown away. ``stall_after`` does not watch it, so that what may
+    take long belongs into ``on_start``.
 
     Examples
     --------
@@ -205,7 +208,7 @@ class Supervisor:
                 raise StateError("this supervisor has ended, or its dispatcher has")
             self._start_once()
         try:
-            self._launch(ward)
+            self._launch(ward, ward._factory())
         except UsageError:
             raise
         except Exception as error:
@@ -316,9 +319,8 @@ class Supervisor:
 
     # ---- lives ---------------------------------------------------------------------------------
 
-    def _launch(self, ward: Supervised) -> None:
-        """Make a producer and add it; whatever is wrong with it is raised."""
-        producer = ward._factory()
+    def _launch(self, ward: Supervised, producer: Any) -> None:
+        """Add what the factory has made; whatever is wrong with it is raised."""
         if not isinstance(producer, Producer):
             raise InvalidTypeError(f"the factory must make a Producer, it made {producer!r}")
         self._dispatcher._check_agent(producer, Producer)
@@ -380,15 +382,36 @@ class Supervisor:
         ward._due = due
 
     def _start_again(self, ward: Supervised) -> None:
-        before = ward._down
         ward.restarts += 1
         try:
-            self._launch(ward)
+            threading.Thread(
+                target=self._make, args=(ward,), name=f"{ward.name}-factory", daemon=True
+            ).start()
+        except Exception as error:  # the system has no thread to give
+            self._unmade(ward, error)
+
+    def _make(self, ward: Supervised) -> None:
+        """Call the factory, on a thread of its own: it may hang. The rest is the supervisor's."""
+        try:
+            producer = ward._factory()
         except BaseException as error:
-            ward._was_ready = False
+            self._mailbox.put(partial(self._unmade, ward, error))
+        else:
+            self._mailbox.put(partial(self._made, ward, producer))
+
+    def _made(self, ward: Supervised, producer: Any) -> None:
+        if self._ended:
+            return
+        before = ward._down
+        try:
+            self._launch(ward, producer)
+        except BaseException as error:
             ward._down = before if ward._down is None else ward._down
-            if self._ended:
-                return
+            self._unmade(ward, error)
+
+    def _unmade(self, ward: Supervised, error: BaseException) -> None:
+        ward._was_ready = False
+        if not self._ended:
             self._failed(ward, _worded(ward, error), error)
 
     def _give_up(self, ward: Supervised, error: Optional[BaseException]) -> None:

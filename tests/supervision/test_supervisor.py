@@ -96,10 +96,23 @@ def supervisor(timed):
 
 
 def settled(supervisor):
-    """Wait until the supervisor has handled everything so far."""
+    """Wait until the supervisor has handled everything so far, what factories make too."""
+    for _ in range(2):
+        heard(supervisor)
+        for thread in factories():
+            thread.join(BOUND)
+
+
+def heard(supervisor):
+    """Wait until the supervisor has handled what it has been told so far."""
     fence = threading.Event()
     supervisor._mailbox.put(fence.set)
     assert fence.wait(BOUND)
+
+
+def factories():
+    """The threads on which factories are at it."""
+    return [thread for thread in threading.enumerate() if thread.name.endswith("-factory")]
 
 
 def ended(supervisor, ward):
@@ -235,6 +248,49 @@ def test_what_makes_no_producer_the_second_time_is_given_up_at_once(
     assert ward.wait(BOUND)
     assert ward.given_up
     assert "the factory must make a new producer" in ward.report
+
+
+def test_a_factory_that_hangs_at_a_restart_keeps_nobody_else_down(
+    timed, clock, supervisor, states, gate
+):
+    """Nor the end of supervision; what it gives after that is thrown away."""
+    made = []
+
+    def factory():
+        if made:
+            gate.park()
+        made.append(Faulty())
+        return made[-1]
+
+    ward = supervisor.run(factory, "t", restart=policy())
+    other = supervisor.run(lambda: Faulty(name="psu"), "u", restart=policy())
+    timed.send_request("t", SystemExit(), ttl=LONG).gather(BOUND)
+    ended(supervisor, ward)
+    clock.advance(1.0)
+    gate.wait_parked(1)
+    timed.send_request("u", SystemExit(), ttl=LONG).gather(BOUND)
+    other.producer.join(BOUND)
+    heard(supervisor)
+    clock.advance(1.0)
+    for _ in range(2):
+        states.until(READY, "psu")
+    assert (ward.state, other.restarts) == (FAILED, 1)
+    assert supervisor.stop(BOUND)
+    (thread,) = factories()
+    gate.open()
+    thread.join(BOUND)
+    assert [producer._ate_begun for producer in made] == [True, False]
+    assert (ward.producer, ward.wait(BOUND)) == (made[0], True)
+
+
+def test_what_a_factory_gives_at_the_very_end_is_thrown_away(timed, supervisor, states):
+    """Supervision ended between its coming and its being looked at."""
+    ward = supervisor.run(Faulty, "t", restart=policy())
+    states.until(READY)
+    first, late = ward.producer, Faulty(name="late")
+    assert supervisor.stop(BOUND)
+    supervisor._made(ward, late)
+    assert (ward.producer, late._ate_begun) == (first, False)
 
 
 # ---- stalls --------------------------------------------------------------------------------------
