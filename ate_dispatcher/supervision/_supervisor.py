@@ -10,6 +10,7 @@ from functools import partial
 from math import inf
 from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX
+from time import monotonic
 from traceback import format_stack
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -244,13 +245,14 @@ class Supervisor:
             Whether its thread has ended: False if `timeout` (seconds) ran out, and at once on a
             thread of the library.
         """
+        limit = limit_of(timeout)
         self._end()
         thread = self._thread
         if thread is None:
             self._withdraw()
         if thread is None or getattr(local, "role", None) is not None:
             return thread is None
-        thread.join(None if timeout is None else min(max(0.0, timeout), TIMEOUT_MAX))
+        thread.join(None if limit is None else min(max(0.0, limit - monotonic()), TIMEOUT_MAX))
         return not thread.is_alive()
 
     def __enter__(self) -> Supervisor:

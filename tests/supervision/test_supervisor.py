@@ -694,6 +694,22 @@ def test_stopping_it_leaves_the_producers(timed, clock, states):
     assert timed._closing == []
 
 
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("x", InvalidTypeError), (float("nan"), InvalidArgumentError)]
+)
+def test_a_timeout_that_is_none_ends_nothing(timed, clock, supervisor, states, timeout, error):
+    """It is refused before anything is done: supervision goes on."""
+    ward = supervisor.run(Faulty, "t", restart=policy())
+    with pytest.raises(error, match="a timeout must"):
+        supervisor.stop(timeout)
+    timed.send_request("t", SystemExit(), ttl=LONG).gather(BOUND)
+    ended(supervisor, ward)
+    clock.advance(1.0)
+    for _ in range(2):
+        states.until(READY)
+    assert supervisor.stop(float("inf"))
+
+
 def test_it_supervises_many(timed, clock, supervisor, states):
     """Each with its own count; what is well is not touched by what is not."""
     well = supervisor.run(lambda: Faulty(name="well"), "t", restart=policy())
