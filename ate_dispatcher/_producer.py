@@ -74,7 +74,8 @@ class Producer(Agent):
         out: `stop`, `abort`, an exception in the script, a signal, a forgotten `stop`, and a
         failure of the producer itself, be it in `on_start`. The dispatcher's producers are made
         safe in the reverse order of their registration, each when the one before it is. It does not
-        wait for the producer's `resources`.
+        wait for the producer's `resources`. One that hung and was given up does it when its hook
+        comes back, although a new producer may be at work with that instrument by then.
         """
 
     def produce_dispatcher_output(self, /, topic: str, *args: Any, **kwargs: Any) -> Any:

@@ -76,7 +76,8 @@ class ATEDispatcher(Dispatching):
     name : str, optional
         Name of the thread.
     max_open : int, optional
-        How many requests may be open; ``send_request`` then waits in its caller's thread.
+        How many requests may be open; ``send_request`` then waits in its caller's thread. A hook
+        that sends requests itself needs room for them beside the one that it works on.
     grace : float
         Seconds that `stop` gives threads, all together, to come back from a call of your code that
         has not returned: more, if a listener's or a hook's single call may take longer than that.
@@ -273,6 +274,7 @@ class ATEDispatcher(Dispatching):
             With ``wait=True`` whether its work had ended within `timeout` seconds.
         """
         self._check_agent(agent, Agent)
+        limit_of(timeout)  # checked before anything changes
         with self._lock:
             if set(agent._ate_dispatchers()) <= {self._home}:
                 agent._ate_dismissed = True  # known at once, whenever the message is handled

@@ -389,7 +389,7 @@ def test_c5_an_error_that_cannot_be_shown_ends_nothing(kind, gate):
     with ATEDispatcher() as dispatcher:
         failing = dispatcher.add(Failing(name="failing"), "t")
         dispatcher.add(ScriptedProducer(1, 2, name="other"), "t")
-        requests = [dispatcher.send_request("t") for _ in range(2)]
+        requests = [dispatcher.send_request("t", ttl=60_000) for _ in range(2)]
         dispatcher.laggards()  # they are in the mailbox
         gate.open()
         failing.join(BOUND)

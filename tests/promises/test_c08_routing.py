@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ate_dispatcher import (
     ATEDispatcher,
+    InvalidArgumentError,
+    InvalidTypeError,
     RequestStatus,
 )
 from ate_dispatcher.testing import RecordingListener, ScriptedProducer
@@ -121,6 +125,16 @@ def test_c8_an_agent_is_replaced_by_another_of_its_name(dispatcher, gate):
     assert dispatcher.send_request("t").gather(BOUND).values == {"dmm": "new"}
     gate.open()
     assert before.gather(BOUND).status is RequestStatus.COMPLETE
+
+
+@pytest.mark.parametrize("wrong", ["x", float("nan")])
+def test_c8_a_removal_with_a_wrong_timeout_changes_nothing(dispatcher, wrong):
+    """C8: the agent works on, and may be registered with another topic."""
+    agent = dispatcher.add(ScriptedProducer(1, name="dmm"), "t")
+    with pytest.raises((InvalidTypeError, InvalidArgumentError)):
+        dispatcher.remove(agent, wait=True, timeout=wrong)
+    dispatcher.register_result_producer(agent, "u")
+    assert dispatcher.send_request("u").gather(BOUND).values == {"dmm": 1}
 
 
 def test_c8_a_name_is_free_once_the_routes_are_told(dispatcher):
