@@ -390,7 +390,7 @@ def test_c5_an_error_that_cannot_be_shown_ends_nothing(kind, gate):
         failing = dispatcher.add(Failing(name="failing"), "t")
         dispatcher.add(ScriptedProducer(1, 2, name="other"), "t")
         requests = [dispatcher.send_request("t", ttl=60_000) for _ in range(2)]
-        dispatcher.laggards()  # they are in the mailbox
+        dispatcher.statistics()  # they are in the mailbox
         gate.open()
         failing.join(BOUND)
         assert [request.gather(BOUND).values["other"] for request in requests] == [1, 2]
