@@ -12,7 +12,6 @@ import time
 
 import pytest
 from brokers import Proxy, RabbitMQ, free_port, needed, until
-from conftest import BOUND
 
 from ate_dispatcher import (
     BusConnectionError,
@@ -22,6 +21,8 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import Gate
+
+BOUND = 60.0
 
 pytestmark = pytest.mark.brokers("amqp")
 

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 from brokers import Kafka, needed, until
-from conftest import BOUND
 
 from ate_dispatcher import (
     BusConnectionError,
@@ -21,6 +20,8 @@ from ate_dispatcher import (
 )
 from ate_dispatcher.bus import BusURL, Distributer
 from ate_dispatcher.testing import Gate
+
+BOUND = 60.0
 
 pytestmark = pytest.mark.brokers("kafka")
 

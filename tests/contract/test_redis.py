@@ -8,11 +8,12 @@ import time
 
 import pytest
 from brokers import Redis, needed, until
-from conftest import BOUND
 
 from ate_dispatcher import BusConnectionError, BusTimeoutError, BusURLError
 from ate_dispatcher.bus import Distributer
 from ate_dispatcher.testing import Gate
+
+BOUND = 60.0
 
 pytestmark = pytest.mark.brokers("redis")
 
